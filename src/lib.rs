@@ -1,0 +1,1 @@
+//! Gives every Kafka broker a floating IP for life.

@@ -1,0 +1,2 @@
+//! The operator and its command line.
+fn main() {}
