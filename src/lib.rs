@@ -1,1 +1,11 @@
 //! Gives every Kafka broker a floating IP for life.
+//!
+//! One reconcile is one straight road: `api` (wanted) -> [`observe`] (all reading) -> [`plan`] (decides; pure) ->
+//! [`act`] (all writing) -> [`report`] (status, events). `use` points one way only:
+//! `domain <- seams <- cloud | kafka | kubernetes | listeners`, `domain <- api <- plan`,
+//! `{plan, those} <- observe, act, report <- controller <- main`; a test fails when one breaks it.
+
+pub mod cloud;
+pub mod domain;
+pub mod kafka;
+pub mod seams;

@@ -1,0 +1,51 @@
+//! Time, randomness and leadership as the product sees them. The simulation brings its own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// Time. Wall time is for people and for records; durations are measured on the monotonic clock.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+    /// Time since an arbitrary fixed moment; never goes back and counts while the machine is suspended.
+    fn monotonic(&self) -> Duration;
+    /// Returns after `period`.
+    async fn sleep(&self, period: Duration);
+}
+
+/// Randomness, used for jitter only.
+pub trait Random: Send + Sync {
+    /// A number in `0.0..1.0`.
+    fn fraction(&self) -> f64;
+}
+
+/// Proof that this process led at the moment the proof was made. Every call that changes something outside the
+/// process takes one, so a write without a check of leadership does not compile.
+#[derive(Debug)]
+pub struct WritePermit(());
+
+impl WritePermit {
+    /// For implementations of [`Leadership`] only.
+    pub(crate) fn granted() -> Self {
+        Self(())
+    }
+}
+
+/// The right to write.
+pub trait Leadership: Send + Sync {
+    /// A permit for one write that is sent now. `None`: another replica may lead; write nothing.
+    fn permit(&self) -> Option<WritePermit>;
+}
+
+/// Leads because nobody else can: tests against a simulated world, and the contract suite.
+#[derive(Debug)]
+pub struct SoleReplica;
+
+impl Leadership for SoleReplica {
+    fn permit(&self) -> Option<WritePermit> {
+        Some(WritePermit::granted())
+    }
+}
