@@ -256,32 +256,6 @@ pub enum ErrorClass {
     Waiting,
 }
 
-/// A floating IP that the cloud has confirmed to be bound to the target of a broker.
-///
-/// Only [`crate::observe`] makes one, from a read; so an address that is not bound cannot be advertised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoundAddress {
-    address: Ipv4Addr,
-    ordinal: Ordinal,
-}
-
-impl BoundAddress {
-    /// States that a read of the cloud showed `address` bound to the live target of broker `ordinal`.
-    pub(crate) fn confirmed(address: Ipv4Addr, ordinal: Ordinal) -> Self {
-        Self { address, ordinal }
-    }
-
-    /// The address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
-    }
-
-    /// The broker it leads to.
-    pub fn ordinal(&self) -> Ordinal {
-        self.ordinal
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,10 @@
 //! `domain <- seams <- cloud | kafka | kubernetes | listeners`, `domain <- api <- plan`,
 //! `{plan, those} <- observe, act, report <- controller <- main`; a test fails when one breaks it.
 
+pub mod api;
 pub mod cloud;
 pub mod domain;
 pub mod kafka;
+pub mod kubernetes;
+pub mod plan;
 pub mod seams;

@@ -11,7 +11,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    domain::{AddressId, ErrorClass, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
+    domain::{
+        AddressId, ErrorClass, NetworkId, Ordinal, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId,
+    },
     seams::WritePermit,
 };
 
@@ -38,6 +40,38 @@ pub struct FloatingIp {
     pub revision: Revision,
     /// When it was created, RFC 3339; orders several of ours.
     pub created_at: Option<jiff::Timestamp>,
+}
+
+impl FloatingIp {
+    /// True when it is neither bound nor serves port forwardings.
+    pub fn is_free(&self) -> bool {
+        self.binding.is_none() && !self.has_port_forwardings
+    }
+
+    /// The address as one that may be advertised for broker `ordinal`: only when this read shows it bound to `target`.
+    pub fn bound_to(&self, target: &Binding, ordinal: Ordinal) -> Option<BoundAddress> {
+        (self.binding.as_ref() == Some(target)).then_some(BoundAddress { address: self.address, ordinal })
+    }
+}
+
+/// A floating IP that a read showed bound to the target of a broker. Only [`FloatingIp::bound_to`] makes one, so an
+/// address that is not bound cannot be advertised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundAddress {
+    address: Ipv4Addr,
+    ordinal: Ordinal,
+}
+
+impl BoundAddress {
+    /// The address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The broker it leads to.
+    pub fn ordinal(&self) -> Ordinal {
+        self.ordinal
+    }
 }
 
 /// A port and the fixed IP of it that a floating IP leads to.

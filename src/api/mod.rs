@@ -1,0 +1,494 @@
+//! The object a user writes: group `kafkaaccess.dev`, version `v1alpha1`, kind `KafkaExternalAccess`.
+//!
+//! A field that does not work yet does not exist yet. Every string and list is bounded, because the API server
+//! computes the cost of validation rules from the bounds.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod conditions;
+
+/// Finalizer on the object, and on a Secret in use by one: nothing of ours is left in the cloud when it goes.
+pub const FINALIZER: &str = "kafkaaccess.dev/addresses";
+
+/// Annotation on the object: ordinals, comma separated, whose lost address may be replaced by a new one.
+pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
+
+/// Gives every broker of a Kafka an address outside the cluster that never changes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "kafkaaccess.dev",
+    version = "v1alpha1",
+    kind = "KafkaExternalAccess",
+    plural = "kafkaexternalaccesses",
+    shortname = "kea",
+    category = "kafka",
+    namespaced,
+    status = "KafkaExternalAccessStatus",
+    derive = "PartialEq",
+    doc = "KafkaExternalAccess makes a Kafka that runs on Kubernetes usable from outside the cluster, through one floating IP for each broker that stays the broker's for life.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Brokers", type_ = "string", json_path = ".status.summary.ready"),
+    printcolumn(name = "Bootstrap", type_ = "string", json_path = ".status.bootstrapServers"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaExternalAccessSpec {
+    /// `Apply` carries the plan out. `Plan` decides and reports: nothing is written anywhere, re-binding
+    /// included; a deletion releases nothing and waits.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The Kafka to make reachable.
+    pub kafka: KafkaSource,
+    /// The listener that clients outside use. Left out: nothing in Kafka changes, and the addresses serve the
+    /// internal listener under its own names (see `status.hosts`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
+    /// Where the addresses come from and what happens to them.
+    pub addresses: Addresses,
+    /// Settings of single brokers. The set of brokers is always every ordinal of the StatefulSet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<BrokerOverride>,
+    /// How reachability is measured.
+    #[serde(default)]
+    pub probe: ProbeSettings,
+}
+
+/// What the operator may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Carry the plan out.
+    #[default]
+    Apply,
+    /// Decide and report only.
+    Plan,
+}
+
+/// The Kafka to make reachable.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaSource {
+    /// The StatefulSet whose pods are the brokers.
+    pub stateful_set: StatefulSetSource,
+    /// Name of the listener that in-cluster clients use. It is never changed.
+    #[serde(default = "default_internal_listener")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
+    pub internal_listener: String,
+    /// `host:port` list by which the internal listener is reached. Default: each pod's address and the port of
+    /// the internal listener found in the pod template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 1024))]
+    pub bootstrap_servers: Option<String>,
+    /// How the operator talks to the internal listener, where it is not plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<KafkaClient>,
+}
+
+fn default_internal_listener() -> String {
+    "INTERNAL".into()
+}
+
+/// The StatefulSet whose pods are the brokers.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatefulSetSource {
+    /// Its name, in the namespace of this object. Cannot change.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The container that runs the broker. Default: the one that carries the listener settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+}
+
+/// How the operator talks to Kafka.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaClient {
+    /// TLS; left out: plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaClientTls>,
+    /// SASL; left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaClientSasl>,
+}
+
+/// TLS towards Kafka.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaClientTls {
+    /// Secret of this namespace with `ca.crt`, and `tls.crt` and `tls.key` where the brokers ask for a client certificate.
+    pub secret_ref: SecretReference,
+}
+
+/// SASL towards Kafka.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaClientSasl {
+    /// The mechanism.
+    pub mechanism: SaslMechanism,
+    /// Secret of this namespace with `username` and `password`.
+    pub secret_ref: SecretReference,
+}
+
+/// SASL mechanisms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// RFC 4616.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// RFC 7677.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// RFC 5802 with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// A Secret of the namespace of this object.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The listener for clients outside.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Its name in Kafka, for example `EXTERNAL`. Cannot change.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Z0-9_]*$"))]
+    pub name: String,
+    /// The port that the broker binds and the addresses serve. Cannot change.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Protocol of the listener.
+    #[serde(default)]
+    pub security_protocol: SecurityProtocol,
+    /// How the listener comes into the brokers.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Name to advertise instead of the address, with `{ordinal}`, `{podName}` or `{nodeId}` in it. DNS for it is the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.contains('{ordinal}') || self.contains('{podName}') || self.contains('{nodeId}')").message("advertisedHostTemplate must contain {ordinal}, {podName} or {nodeId}: each broker needs a name of its own"))]
+    pub advertised_host_template: Option<String>,
+}
+
+/// Kafka's security protocols.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum SecurityProtocol {
+    /// Neither encrypted nor authenticated.
+    #[default]
+    #[serde(rename = "PLAINTEXT")]
+    #[strum(serialize = "PLAINTEXT")]
+    Plaintext,
+    /// TLS.
+    #[serde(rename = "SSL")]
+    #[strum(serialize = "SSL")]
+    Ssl,
+    /// SASL without TLS.
+    #[serde(rename = "SASL_PLAINTEXT")]
+    #[strum(serialize = "SASL_PLAINTEXT")]
+    SaslPlaintext,
+    /// SASL within TLS.
+    #[serde(rename = "SASL_SSL")]
+    #[strum(serialize = "SASL_SSL")]
+    SaslSsl,
+}
+
+/// How the listener comes into the brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Rollout {
+    /// Ask Kafka: without a restart where that is possible, else stop and say what is needed. Never restarts a broker.
+    #[default]
+    Auto,
+    /// Change the running brokers through Kafka's own configuration (ZooKeeper mode 2.8 - 3.9); nothing in Kubernetes changes.
+    Dynamic,
+    /// Change nothing in Kafka; show what to change, and go on when it is done.
+    Manual,
+}
+
+/// Where the addresses come from and what happens to them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Addresses {
+    /// The provider.
+    pub provider: Provider,
+    /// What happens to addresses that are no longer in use; words and values of StatefulSet.
+    #[serde(default)]
+    pub retention_policy: RetentionPolicy,
+    /// A floating IP forwards every port. `true` accepts that the port's security group admits more than the listener from anywhere.
+    #[serde(default)]
+    pub accept_exposure: bool,
+}
+
+/// A provider of addresses: `type` and the member of that name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.type == 'OpenStack' ? has(self.openstack) : !has(self.openstack)").message("openstack must be set exactly when type is OpenStack"),
+    validation = Rule::new("self.type == 'Static' || !has(self.static)").message("static may be set only when type is Static")
+)]
+pub struct Provider {
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: ProviderType,
+    /// Settings of `OpenStack`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openstack: Option<OpenStackProvider>,
+    /// Settings of `Static`: none. Addresses come from `brokers[].address`, and no cloud is called.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub static_: Option<StaticProvider>,
+}
+
+/// Kinds of providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProviderType {
+    /// Floating IPs of an OpenStack cloud (Neutron).
+    OpenStack,
+    /// Addresses that somebody else binds.
+    Static,
+}
+
+/// Floating IPs of an OpenStack cloud.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OpenStackProvider {
+    /// Entry of `clouds.yaml` to use.
+    #[schemars(length(min = 1, max = 255))]
+    pub cloud_name: String,
+    /// Secret with the key `clouds.yaml` and, for a private authority, `cacert`.
+    pub credentials_secret_ref: SecretReference,
+    /// Name or identifier of the external network that addresses are taken from. Cannot change.
+    #[schemars(length(min = 1, max = 255))]
+    pub floating_network: String,
+    /// Name or identifier of the network that the pods' ports are on. Default: wherever the project has exactly one port with the pod's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub pod_network: Option<String>,
+}
+
+/// No settings.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticProvider {}
+
+/// What happens to addresses that are no longer in use.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// When this object is deleted. `Retain` keeps addresses bound; an object of the same name takes them back.
+    #[serde(default = "delete")]
+    pub when_deleted: Retention,
+    /// When the StatefulSet is scaled down. `Delete` releases 24 h later.
+    #[serde(default = "retain")]
+    pub when_scaled: Retention,
+}
+
+/// Keep or give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// Keep it.
+    Retain,
+    /// Give it back.
+    Delete,
+}
+
+fn delete() -> Retention {
+    Retention::Delete
+}
+
+fn retain() -> Retention {
+    Retention::Retain
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self::Retain
+    }
+}
+
+/// Settings of one broker.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BrokerOverride {
+    /// The broker's position in the StatefulSet.
+    #[schemars(range(min = 0, max = 127))]
+    pub ordinal: u32,
+    /// Use this address, which exists already. It is bound and unbound, never described, tagged or deleted. May be set once, then only removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// Name to advertise for this broker instead of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub advertised_host: Option<String>,
+}
+
+/// How reachability is measured.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeSettings {
+    /// Time between two probes of a broker, for example `30s`.
+    #[serde(default = "default_interval")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,3}(s|m)$"))]
+    pub interval: String,
+    /// Limit for each step of a probe, for example `5s`.
+    #[serde(default = "default_timeout")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,1}s$"))]
+    pub timeout: String,
+}
+
+fn default_interval() -> String {
+    "30s".into()
+}
+
+fn default_timeout() -> String {
+    "5s".into()
+}
+
+impl Default for ProbeSettings {
+    fn default() -> Self {
+        Self { interval: default_interval(), timeout: default_timeout() }
+    }
+}
+
+/// What is true now, and what comes next. A record for people: it may hold the operator back, it never makes it act.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaExternalAccessStatus {
+    /// The `metadata.generation` that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`, `Programmed`, `Reachable`, `Progressing`, `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The project that the addresses belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "projectID")]
+    #[schemars(length(max = 64))]
+    pub project_id: Option<String>,
+    /// What clients outside are given. Set when every broker advertises; afterwards it shrinks only by the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 35000))]
+    pub bootstrap_servers: Option<String>,
+    /// Lines for a hosts file: address and the name that the broker advertises.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 320)))]
+    pub hosts: Vec<String>,
+    /// Texts for columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// One entry for each broker, and for each address that waits for its broker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
+    pub brokers: Vec<BrokerStatus>,
+    /// What is outstanding, in order, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), inner(length(max = 1024)))]
+    pub plan: Vec<String>,
+}
+
+/// Texts for columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Brokers that are ready, of all: `3/3`.
+    #[schemars(length(max = 16))]
+    pub ready: String,
+}
+
+/// One broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerStatus {
+    /// Position in the StatefulSet.
+    pub ordinal: u32,
+    /// The broker's id in Kafka, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<i32>,
+    /// The pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// The node that the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node: Option<String>,
+    /// The address inside that the address outside leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub target: Option<String>,
+    /// The address outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub address: Option<String>,
+    /// The address's identifier in the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "addressID")]
+    #[schemars(length(max = 64))]
+    pub address_id: Option<String>,
+    /// `host:port` that the broker advertises to clients outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub advertised: Option<String>,
+    /// Where the broker stands.
+    pub state: BrokerState,
+    /// Why it stands there, one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// Why, and what to do, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// What the last probe through the address found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<BrokerHealth>,
+}
+
+/// Where a broker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BrokerState {
+    /// Address bound and advertised as the spec says.
+    Ready,
+    /// Something has to happen first; `reason` says what.
+    Waiting,
+    /// The address is kept for a broker that does not exist now.
+    Idle,
+    /// Refused or lost; `message` says what to do. The other brokers go on.
+    Refused,
+    /// On the way out after a deletion.
+    Releasing,
+}
+
+/// What the last probe through an address found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerHealth {
+    /// `True`, `False` or `Unknown`.
+    #[schemars(length(max = 8))]
+    pub reachable: String,
+    /// Where it was measured from.
+    #[schemars(length(max = 253))]
+    pub from: String,
+    /// When `reachable` changed last, RFC 3339.
+    #[schemars(length(max = 64))]
+    pub last_transition_time: String,
+}

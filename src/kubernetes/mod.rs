@@ -1,0 +1,117 @@
+//! The Kubernetes calls the product makes, as one seam. Reads that decide go to the API server, never to a cache.
+
+use async_trait::async_trait;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    coordination::v1::Lease,
+    core::v1::{Pod, Secret, Service},
+    events::v1::Event,
+};
+
+use crate::{
+    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    domain::{AccessKey, ErrorClass, Uid},
+    seams::WritePermit,
+};
+
+/// The API server.
+///
+/// Every write is conditional on a `resourceVersion` where another writer could be overwritten; a lost race is
+/// [`KubernetesFault::Conflict`] and means: look again.
+#[async_trait]
+pub trait Kubernetes: Send + Sync {
+    /// One object, read now. `None`: it does not exist.
+    async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError>;
+    /// All objects that the operator serves (cluster-wide, or of its namespaces). A complete list or an error.
+    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError>;
+    /// UID of the namespace `kube-system`.
+    async fn cluster_uid(&self) -> Result<Uid, KubernetesError>;
+    /// A StatefulSet.
+    async fn stateful_set(&self, namespace: &str, name: &str)
+    -> Result<Option<StatefulSet>, KubernetesError>;
+    /// A Service.
+    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError>;
+    /// The pods whose labels match `selector` (`key=value,...`).
+    async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError>;
+    /// One pod, read now.
+    async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, KubernetesError>;
+    /// A Secret by name; Secrets are never listed.
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError>;
+
+    /// Adds or removes our finalizer on the object; returns the object as confirmed by the server.
+    async fn set_finalizer(
+        &self,
+        permit: WritePermit,
+        of: &KafkaExternalAccess,
+        present: bool,
+    ) -> Result<KafkaExternalAccess, KubernetesError>;
+    /// Adds or removes our finalizer on a Secret in use.
+    async fn set_secret_finalizer(
+        &self,
+        permit: WritePermit,
+        of: &Secret,
+        present: bool,
+    ) -> Result<(), KubernetesError>;
+    /// Removes the annotation [`crate::api::REPLACE_ANNOTATION`] after it was carried out.
+    async fn clear_replace(
+        &self,
+        permit: WritePermit,
+        of: &KafkaExternalAccess,
+    ) -> Result<(), KubernetesError>;
+    /// Replaces the status.
+    async fn write_status(
+        &self,
+        permit: WritePermit,
+        key: &AccessKey,
+        status: &KafkaExternalAccessStatus,
+    ) -> Result<(), KubernetesError>;
+    /// Publishes an event.
+    async fn publish(&self, permit: WritePermit, event: &Event) -> Result<(), KubernetesError>;
+
+    /// The leader lease.
+    async fn lease(&self, namespace: &str, name: &str) -> Result<Option<Lease>, KubernetesError>;
+    /// Creates or replaces the leader lease; `resourceVersion` in `lease` is the precondition (absent: create).
+    /// Takes no permit: it is how permits come about.
+    async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError>;
+}
+
+/// A failed call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {fault}")]
+pub struct KubernetesError {
+    /// What was tried, in words.
+    pub operation: &'static str,
+    /// Why it failed.
+    pub fault: KubernetesFault,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KubernetesFault {
+    /// Somebody else wrote first.
+    #[error("the object changed since it was read")]
+    Conflict,
+    /// The object is gone.
+    #[error("the object does not exist")]
+    NotFound,
+    /// A right is missing.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The API server refuses the object.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not reached, timed out, or an error of the server.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl KubernetesError {
+    /// What should happen next.
+    pub fn class(&self) -> ErrorClass {
+        match self.fault {
+            KubernetesFault::Conflict | KubernetesFault::NotFound => ErrorClass::Waiting,
+            KubernetesFault::Forbidden(_) | KubernetesFault::Invalid(_) => ErrorClass::Terminal,
+            KubernetesFault::Unavailable(_) => ErrorClass::Transient,
+        }
+    }
+}

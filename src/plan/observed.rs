@@ -1,0 +1,179 @@
+//! What was seen, in the words of the planner. `observe` makes it; nothing else reads the world.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::KafkaExternalAccessStatus,
+    cloud::{Capabilities, CloudError, FloatingIp, IngressRule, Port},
+    domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
+    kafka::{BrokerView, KafkaError, probe},
+    plan::PodIdentity,
+};
+
+/// Everything that one decision rests on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// This Kubernetes cluster.
+    pub cluster: ClusterId,
+    /// The object itself, as the API server shows it now.
+    pub own: Own,
+    /// Every object of the operator's scope: who else wants the same, and whose markers are alive.
+    pub others: Vec<OtherAccess>,
+    /// The StatefulSet; `None`: it does not exist.
+    pub stateful_set: Option<StatefulSetView>,
+    /// Its pods by ordinal.
+    pub pods: BTreeMap<Ordinal, PodView>,
+    /// The cloud.
+    pub cloud: CloudState,
+    /// The brokers; `None`: not asked yet in this reconcile.
+    pub kafka: Option<KafkaState>,
+}
+
+/// The object itself.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Our finalizer is on it.
+    pub held: bool,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// `metadata.creationTimestamp`; the older object wins.
+    pub created_at: Option<Timestamp>,
+    /// What we last reported. It may hold us back, never push us (I9).
+    pub status: KafkaExternalAccessStatus,
+}
+
+/// Another object of the operator's scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherAccess {
+    /// Namespace and name.
+    pub key: AccessKey,
+    /// UID.
+    pub uid: Uid,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// The StatefulSet and the listener name it wants (`None`: serves the internal listener).
+    pub target: (String, Option<String>),
+    /// Addresses it chose in its spec.
+    pub chosen_addresses: BTreeSet<Ipv4Addr>,
+    /// The Secret it uses, in its own namespace.
+    pub secret: Option<String>,
+}
+
+/// The StatefulSet, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulSetView {
+    /// Its UID.
+    pub uid: Uid,
+    /// Wanted replicas: ordinals `start .. start + replicas`.
+    pub replicas: u32,
+    /// First ordinal (`spec.ordinals.start`).
+    pub first_ordinal: u32,
+    /// The pods use the node's network.
+    pub host_network: bool,
+    /// Port of the internal listener found in the pod template; `None`: settings not understood.
+    pub internal_port: Option<u16>,
+    /// Ports that the broker's container is known to listen on (declared, and from listener settings).
+    pub listening_ports: BTreeSet<u16>,
+    /// Who deploys it, where labels or owners tell ("Helm release kafka"); for Manual.
+    pub managed_by: Option<String>,
+}
+
+impl StatefulSetView {
+    /// Every ordinal that should exist.
+    pub fn ordinals(&self) -> impl Iterator<Item = Ordinal> {
+        (self.first_ordinal..self.first_ordinal.saturating_add(self.replicas)).map(Ordinal)
+    }
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Name and UID.
+    pub identity: PodIdentity,
+    /// The node it runs on.
+    pub node: Option<String>,
+    /// Its IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// It is being deleted, or has ended.
+    pub terminating: bool,
+}
+
+/// The cloud, or why it was not seen.
+#[derive(Clone, Debug)]
+pub enum CloudState {
+    /// Provider Static: no call is made.
+    NotUsed,
+    /// The credential cannot be used.
+    NoCredential(CredentialProblem),
+    /// A read failed; nothing is decided from half a view.
+    Failed(CloudError),
+    /// Seen whole.
+    Seen(Box<CloudView>),
+}
+
+/// Why there is no usable credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialProblem {
+    /// The Secret does not exist.
+    SecretMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A key is missing or wrong.
+    Malformed {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+}
+
+/// The cloud of one credential, read in this reconcile.
+#[derive(Clone, Debug)]
+pub struct CloudView {
+    /// The project of the credential.
+    pub project: ProjectId,
+    /// The external network.
+    pub floating_network: NetworkId,
+    /// What the cloud can do.
+    pub capabilities: Capabilities,
+    /// All floating IPs of the project.
+    pub addresses: Vec<FloatingIp>,
+    /// For each pod with an address: the ports that hold it.
+    pub ports: BTreeMap<Ordinal, Vec<Port>>,
+    /// Ingress rules of those ports' groups; an error is a warning, never a refusal.
+    pub rules: Result<Vec<IngressRule>, CloudError>,
+    /// Our finalizer is on the Secret.
+    pub secret_held: bool,
+}
+
+/// The brokers, asked at their pods' addresses.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaState {
+    /// What each broker says over the internal listener.
+    pub internal: BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
+    /// Whether something accepts TCP at the listener's port in the pod; asked only while the listener is not in force.
+    pub port_busy: BTreeMap<Ordinal, bool>,
+    /// Last probe through the address.
+    pub probes: BTreeMap<Ordinal, ProbeResult>,
+}
+
+/// A probe through the address of a broker.
+#[derive(Clone, Debug)]
+pub struct ProbeResult {
+    /// What it found.
+    pub report: probe::Report,
+    /// Through this address.
+    pub through: Ipv4Addr,
+    /// Where it was measured from.
+    pub from: String,
+}
