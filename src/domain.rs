@@ -2,11 +2,7 @@
 //!
 //! Nothing here knows Kubernetes, a cloud or a wire protocol.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, SocketAddrV4},
-    str::FromStr,
-};
+use std::{fmt, net::SocketAddrV4, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 

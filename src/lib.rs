@@ -7,8 +7,11 @@
 
 pub mod api;
 pub mod cloud;
+pub mod controller;
 pub mod domain;
 pub mod kafka;
 pub mod kubernetes;
+pub mod listeners;
 pub mod plan;
+pub mod runtime;
 pub mod seams;

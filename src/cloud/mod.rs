@@ -17,6 +17,8 @@ use crate::{
     seams::WritePermit,
 };
 
+pub mod openstack;
+
 /// A floating IP as the cloud shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FloatingIp {

@@ -190,7 +190,10 @@ pub trait Brokers: Send + Sync {
     ) -> Result<(), KafkaError>;
 }
 
+pub mod admin;
 pub mod probe;
+mod sasl;
+mod wire;
 
 /// The steps of a conversation, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]

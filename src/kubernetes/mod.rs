@@ -8,6 +8,8 @@ use k8s_openapi::api::{
     events::v1::Event,
 };
 
+pub mod api;
+
 use crate::{
     api::{KafkaExternalAccess, KafkaExternalAccessStatus},
     domain::{AccessKey, ErrorClass, Uid},
@@ -58,11 +60,11 @@ pub trait Kubernetes: Send + Sync {
         permit: WritePermit,
         of: &KafkaExternalAccess,
     ) -> Result<(), KubernetesError>;
-    /// Replaces the status.
+    /// Replaces the status of the object that was read (by UID).
     async fn write_status(
         &self,
         permit: WritePermit,
-        key: &AccessKey,
+        of: &KafkaExternalAccess,
         status: &KafkaExternalAccessStatus,
     ) -> Result<(), KubernetesError>;
     /// Publishes an event.

@@ -1,0 +1,147 @@
+//! Keystone v3: a token for one project, renewed in time, and the network service's endpoint from its catalogue.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Method, Url};
+
+use super::{
+    clouds_yaml::CloudConfig,
+    http::{Call, Http},
+    wire::{self, TokenBody, TokenFields},
+};
+use crate::{
+    cloud::{CloudError, CloudFault},
+    domain::ProjectId,
+    kafka::SecretText,
+    seams::Clock,
+};
+
+const OPERATION: &str = "log in to the cloud";
+
+/// A token and what it is good for.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub secret: SecretText,
+    pub project: ProjectId,
+    /// Of the network service, with `/v2.0`, without a slash at the end.
+    pub endpoint: Url,
+    /// On the monotonic clock: four fifths of its life.
+    renew_at: Duration,
+}
+
+/// Hands out tokens; one login at a time.
+pub struct Keystone {
+    config: CloudConfig,
+    clock: Arc<dyn Clock>,
+    token: tokio::sync::Mutex<Option<Token>>,
+}
+
+impl Keystone {
+    pub fn new(config: CloudConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { config, clock, token: tokio::sync::Mutex::new(None) }
+    }
+
+    /// A token that is good for a while. `refused`: not this one, the cloud has just refused it.
+    pub async fn token(&self, http: &Http, refused: Option<&Token>) -> Result<Token, CloudError> {
+        let mut held = self.token.lock().await;
+        if let Some(token) = &*held
+            && self.clock.monotonic() < token.renew_at
+            && refused.is_none_or(|refused| refused.secret != token.secret)
+        {
+            return Ok(token.clone());
+        }
+        let token = self.login(http).await?;
+        *held = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn login(&self, http: &Http) -> Result<Token, CloudError> {
+        let mut url = self.config.auth_url.clone();
+        url.set_path(&format!("{}/auth/tokens", url.path().trim_end_matches('/')));
+        let body = wire::login(&self.config.identity);
+        let call = Call {
+            operation: OPERATION,
+            method: Method::POST,
+            url,
+            body: Some(&body),
+            token: None,
+            if_match: None,
+        };
+        let asked_at = self.clock.monotonic();
+        let reply = http.send(call).await.map_err(|error| CloudError {
+            // An unknown application credential is a 404 (seen on Keystone 30); a wrong secret is a 401.
+            fault: match error.fault {
+                CloudFault::NotFound(text) => CloudFault::Unauthorized(text),
+                other => other,
+            },
+            ..error
+        })?;
+        let bad =
+            |text: &str| CloudError { operation: OPERATION, fault: CloudFault::BadReply(text.to_owned()) };
+        let secret = reply.headers.get("X-Subject-Token").and_then(|value| value.to_str().ok());
+        let secret = SecretText::new(secret.ok_or_else(|| bad("no X-Subject-Token"))?);
+        let fields = reply.json::<TokenBody>(OPERATION)?.token;
+        let project = fields.project.as_ref().map(|project| ProjectId::new(&project.id));
+        let project = project.ok_or_else(|| configuration("the credential is not scoped to a project"))?;
+        let life = Duration::try_from(fields.expires_at.duration_since(self.clock.now())).unwrap_or_default();
+        Ok(Token {
+            secret,
+            project,
+            endpoint: self.endpoint(&fields)?,
+            renew_at: asked_at + life.mul_f64(0.8),
+        })
+    }
+
+    /// The endpoint of the network service in the wanted region and interface; several left is an error, never the
+    /// first one.
+    fn endpoint(&self, token: &TokenFields) -> Result<Url, CloudError> {
+        let endpoints =
+            token.catalog.iter().filter(|service| service.kind == "network").flat_map(|s| &s.endpoints);
+        let of_interface: Vec<_> =
+            endpoints.filter(|endpoint| endpoint.interface == self.config.interface).collect();
+        let wanted = |region: &Option<String>| self.config.region.is_none() || *region == self.config.region;
+        let found: Vec<_> = of_interface.iter().filter(|endpoint| wanted(&endpoint.region_id)).collect();
+        let regions = || {
+            let mut names: Vec<&str> = of_interface.iter().filter_map(|e| e.region_id.as_deref()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names.join(", ")
+        };
+        match found.as_slice() {
+            [] if of_interface.is_empty() => Err(configuration(&format!(
+                "the catalogue has no network service with interface {}",
+                self.config.interface
+            ))),
+            [] => Err(configuration(&format!(
+                "the catalogue has no network service in region {}; it has: {}",
+                self.config.region.as_deref().unwrap_or_default(),
+                regions()
+            ))),
+            [one] => with_version(&one.url),
+            _ => Err(configuration(&format!("set region_name to one of: {}", regions()))),
+        }
+    }
+}
+
+fn configuration(text: &str) -> CloudError {
+    CloudError { operation: OPERATION, fault: CloudFault::Configuration(text.to_owned()) }
+}
+
+/// Catalogues have the endpoint with and without `/v2.0`.
+fn with_version(url: &str) -> Result<Url, CloudError> {
+    let trimmed = url.trim_end_matches('/');
+    let full = if trimmed.ends_with("/v2.0") { trimmed.to_owned() } else { format!("{trimmed}/v2.0") };
+    Url::parse(&full).map_err(|_| configuration("the catalogue's network endpoint is not a URL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_appended_unless_it_is_there() {
+        for url in ["http://net:9696", "http://net:9696/", "http://net:9696/v2.0", "http://net:9696/v2.0/"] {
+            assert_eq!(with_version(url).expect("a URL").as_str(), "http://net:9696/v2.0");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! OpenStack by hand: about ten calls, whose errors, limits and conditions the product depends on.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{CloudError, CloudFault, Clouds, Credential, FloatingIps};
+use crate::seams::Clock;
+
+mod auth;
+pub mod clouds_yaml;
+mod http;
+mod neutron;
+mod wire;
+
+pub use http::{CallObserver, CallOutcome};
+pub use neutron::Neutron;
+
+/// Clouds by credential: connection pool, token, rate limiter and resolved names are shared by everybody who uses the
+/// same Secret version; a newer version replaces an older one.
+pub struct OpenStackClouds {
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn CallObserver>,
+    open: Mutex<BTreeMap<(String, String, String), (Credential, Arc<Neutron>)>>,
+}
+
+impl OpenStackClouds {
+    /// No cloud is opened yet.
+    pub fn new(clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>) -> Self {
+        Self { clock, observer, open: Mutex::default() }
+    }
+}
+
+impl Clouds for OpenStackClouds {
+    fn open(&self, credential: &Credential) -> Result<Arc<dyn FloatingIps>, CloudError> {
+        let key = (credential.namespace.clone(), credential.secret.clone(), credential.cloud_name.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, cloud)) = open.get(&key)
+            && known == credential
+        {
+            return Ok(cloud.clone());
+        }
+        let config = clouds_yaml::parse(credential).map_err(|problem| CloudError {
+            operation: "read the credential",
+            fault: CloudFault::Configuration(problem.to_string()),
+        })?;
+        let cloud = Arc::new(Neutron::new(config, self.clock.clone(), self.observer.clone())?);
+        open.insert(key, (credential.clone(), cloud.clone()));
+        Ok(cloud)
+    }
+}

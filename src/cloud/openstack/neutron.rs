@@ -1,0 +1,296 @@
+//! Floating IPs by the Networking API v2.0.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    auth::{Keystone, Token},
+    clouds_yaml::CloudConfig,
+    http::{Call, CallObserver, Http, Reply},
+    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireRule},
+};
+use crate::{
+    cloud::{
+        Capabilities, Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind,
+        NewFloatingIp, Port,
+    },
+    domain::{AddressId, NetworkId, ProjectId, Revision, SecurityGroupId},
+    seams::{Clock, WritePermit},
+};
+
+const PAGE: usize = 500;
+/// Filters in one query; a URL has a length.
+const FILTERS: usize = 50;
+
+/// One project's floating IPs in one OpenStack cloud.
+pub struct Neutron {
+    http: Http,
+    keystone: Keystone,
+    networks: Mutex<BTreeMap<(String, bool), NetworkId>>,
+    capabilities: Mutex<Option<Capabilities>>,
+    page: usize,
+}
+
+type Query = Vec<(&'static str, String)>;
+
+impl Neutron {
+    /// Makes no call.
+    pub fn new(
+        config: CloudConfig,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, CloudError> {
+        let http = Http::new(config.ca_pem.as_deref(), clock.clone(), observer)?;
+        Ok(Self {
+            http,
+            keystone: Keystone::new(config, clock),
+            networks: Mutex::default(),
+            capabilities: Mutex::default(),
+            page: PAGE,
+        })
+    }
+
+    /// Asks for pages of this size.
+    #[must_use]
+    pub fn with_page_size(mut self, page: usize) -> Self {
+        self.page = page;
+        self
+    }
+
+    async fn call(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        query: &Query,
+        body: Option<&Value>,
+        if_match: Option<Revision>,
+    ) -> Result<Reply, CloudError> {
+        let mut refused: Option<Token> = None;
+        loop {
+            let token = self.keystone.token(&self.http, refused.as_ref()).await?;
+            let url = url(&token.endpoint, path, query);
+            let if_match = if_match.map(|revision| revision.0);
+            let call =
+                Call { operation, method: method.clone(), url, body, token: Some(&token.secret), if_match };
+            match self.http.send(call).await {
+                // Nothing was executed: once more with a new token.
+                Err(CloudError { fault: CloudFault::Unauthorized(_), .. }) if refused.is_none() => {
+                    refused = Some(token)
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        query: &Query,
+    ) -> Result<T, CloudError> {
+        self.call(operation, Method::GET, path, query, None, None).await?.json(operation)
+    }
+
+    /// Every page. Only the marker is taken from a page: its links may name a host that is not ours to call.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        query: &Query,
+        id: impl Fn(&T) -> String,
+    ) -> Result<Vec<T>, CloudError> {
+        let mut all: Vec<T> = Vec::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let mut query = query.clone();
+            query.push(("limit", self.page.to_string()));
+            query.extend(marker.clone().map(|marker| ("marker", marker)));
+            let page: Page<T> = self.read(operation, path, &query).await?;
+            let more = page.links.iter().any(|link| link.rel == "next");
+            let last = page.items.last().map(&id);
+            all.extend(page.items);
+            match last {
+                Some(last) if more && marker.as_ref() != Some(&last) => marker = Some(last),
+                _ => return Ok(all),
+            }
+        }
+    }
+}
+
+fn url(endpoint: &Url, path: &str, query: &Query) -> Url {
+    let mut url = endpoint.clone();
+    url.set_path(&format!("{}/{path}", endpoint.path().trim_end_matches('/')));
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+#[async_trait]
+impl FloatingIps for Neutron {
+    async fn capabilities(&self) -> Result<Capabilities, CloudError> {
+        if let Some(known) = &*self.capabilities.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(known.clone());
+        }
+        let page: Page<wire::Extension> =
+            self.read("list the cloud's extensions", "extensions", &vec![]).await?;
+        let has = |alias: &str| page.items.iter().any(|extension| extension.alias == alias);
+        let found =
+            Capabilities { qos_on_address: has("qos-fip"), conditional_writes: has("revision-if-match") };
+        *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
+        Ok(found)
+    }
+
+    async fn project(&self) -> Result<ProjectId, CloudError> {
+        Ok(self.keystone.token(&self.http, None).await?.project)
+    }
+
+    async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
+        let external = kind == NetworkKind::External;
+        let key = (name_or_id.to_owned(), external);
+        if let Some(known) = self.networks.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let operation = "find the network";
+        let field = if uuid::Uuid::try_parse(name_or_id).is_ok() { "id" } else { "name" };
+        let mut query = vec![(field, name_or_id.to_owned())];
+        if external {
+            query.push(("router:external", "true".to_owned()));
+        }
+        let found: Vec<WireNetwork> =
+            self.pages(operation, "networks", &query, |network: &WireNetwork| network.id.clone()).await?;
+        let fits = |network: &WireNetwork| {
+            (network.id == name_or_id || network.name == name_or_id) && (!external || network.external)
+        };
+        let fitting: Vec<WireNetwork> = found.into_iter().filter(fits).collect();
+        let name = name_or_id.to_owned();
+        match fitting.as_slice() {
+            [one] => {
+                let id = NetworkId::new(&one.id);
+                self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(key, id.clone());
+                Ok(id)
+            }
+            // Not remembered: a service that has just started was seen to answer with an empty list.
+            [] => Err(CloudError { operation, fault: CloudFault::NetworkUnknown { name, kind } }),
+            several => {
+                let fault = CloudFault::NetworkAmbiguous { name, count: several.len() };
+                Err(CloudError { operation, fault })
+            }
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
+        let project = self.project().await?;
+        let query = vec![("project_id", project.as_str().to_owned())];
+        let all = self
+            .pages("list floating IPs", "floatingips", &query, |fip: &WireFloatingIp| fip.id.clone())
+            .await?;
+        Ok(all.into_iter().map(FloatingIp::from).filter(|fip| fip.project == project).collect())
+    }
+
+    async fn get(&self, id: &AddressId) -> Result<Option<FloatingIp>, CloudError> {
+        match self
+            .read::<One<WireFloatingIp>>("read a floating IP", &format!("floatingips/{id}"), &vec![])
+            .await
+        {
+            Ok(one) => Ok(Some(one.floatingip.into())),
+            Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ports(
+        &self,
+        network: Option<&NetworkId>,
+        fixed_ips: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Vec<Port>, CloudError> {
+        let mut found = Vec::new();
+        let wanted: Vec<&Ipv4Addr> = fixed_ips.iter().collect();
+        for part in wanted.chunks(FILTERS) {
+            // Several values of one filter are alternatives.
+            let mut query: Query = part.iter().map(|ip| ("fixed_ips", format!("ip_address={ip}"))).collect();
+            query.extend(network.map(|network| ("network_id", network.as_str().to_owned())));
+            let ports = self
+                .pages("find the pods' ports", "ports", &query, |port: &WirePort| port.id.clone())
+                .await?;
+            let fits = |port: &Port| {
+                network.is_none_or(|network| port.network == *network)
+                    && port.fixed_ips.iter().any(|ip| fixed_ips.contains(ip))
+            };
+            found.extend(ports.into_iter().map(Port::from).filter(fits));
+        }
+        Ok(found)
+    }
+
+    async fn ingress_rules(
+        &self,
+        groups: &BTreeSet<SecurityGroupId>,
+    ) -> Result<Vec<IngressRule>, CloudError> {
+        let mut found = Vec::new();
+        let wanted: Vec<&SecurityGroupId> = groups.iter().collect();
+        for part in wanted.chunks(FILTERS) {
+            let mut query: Query =
+                part.iter().map(|id| ("security_group_id", id.as_str().to_owned())).collect();
+            query.push(("direction", "ingress".to_owned()));
+            let rules: Vec<WireRule> = self
+                .pages("read security group rules", "security-group-rules", &query, |rule: &WireRule| {
+                    rule.id.clone()
+                })
+                .await?;
+            let ingress = rules.into_iter().filter(|rule| rule.direction == "ingress").map(IngressRule::from);
+            found.extend(ingress.filter(|rule| groups.contains(&rule.group)));
+        }
+        Ok(found)
+    }
+
+    async fn create(&self, _permit: WritePermit, new: &NewFloatingIp) -> Result<FloatingIp, CloudError> {
+        let operation = "create a floating IP";
+        let reply = self
+            .call(operation, Method::POST, "floatingips", &vec![], Some(&wire::create(new)), None)
+            .await?;
+        // The address exists even if the reply cannot be read: not an error that says "nothing happened".
+        let unclear =
+            |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
+        Ok(reply.json::<One<WireFloatingIp>>(operation).map_err(unclear)?.floatingip.into())
+    }
+
+    async fn update(
+        &self,
+        _permit: WritePermit,
+        id: &AddressId,
+        read_at: Revision,
+        change: &Change,
+    ) -> Result<FloatingIp, CloudError> {
+        let operation = match change {
+            Change::Bind { .. } => "bind a floating IP",
+            Change::Unbind { .. } => "unbind a floating IP",
+            Change::Describe(_) => "describe a floating IP",
+        };
+        let path = format!("floatingips/{id}");
+        let body = wire::update(change);
+        let reply = self.call(operation, Method::PUT, &path, &vec![], Some(&body), Some(read_at)).await?;
+        Ok(reply.json::<One<WireFloatingIp>>(operation)?.floatingip.into())
+    }
+
+    async fn delete(
+        &self,
+        _permit: WritePermit,
+        id: &AddressId,
+        read_at: Revision,
+    ) -> Result<(), CloudError> {
+        let path = format!("floatingips/{id}");
+        match self.call("release a floating IP", Method::DELETE, &path, &vec![], None, Some(read_at)).await {
+            Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

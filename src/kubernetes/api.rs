@@ -1,0 +1,241 @@
+//! The API server through kube. Every call has an own time limit, because kube by itself retries for many minutes.
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+use async_trait::async_trait;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    coordination::v1::Lease,
+    core::v1::{Namespace, Pod, Secret, Service},
+    events::v1::Event,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{Kubernetes, KubernetesError, KubernetesFault};
+use crate::{
+    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    domain::{AccessKey, Uid},
+    seams::WritePermit,
+};
+
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+const FIELD_MANAGER: &str = "kafka-external-access";
+
+/// [`Kubernetes`] over kube's client.
+#[derive(Clone)]
+pub struct KubeApi {
+    client: Client,
+    /// Empty: the whole cluster.
+    namespaces: Vec<String>,
+}
+
+impl KubeApi {
+    /// Serves these namespaces; none named means all.
+    pub fn new(client: Client, namespaces: Vec<String>) -> Self {
+        Self { client, namespaces }
+    }
+
+    fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn read<K>(
+        &self,
+        operation: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, KubernetesError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        limited(operation, self.namespaced::<K>(namespace).get_opt(name)).await
+    }
+
+    /// A merge patch that only succeeds on the version that was read.
+    async fn patch_if_unchanged<K>(
+        &self,
+        operation: &'static str,
+        of: &K,
+        mut metadata: serde_json::Value,
+    ) -> Result<K, KubernetesError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        metadata["resourceVersion"] = json!(of.resource_version());
+        metadata["uid"] = json!(of.uid());
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let api = self.namespaced::<K>(&of.namespace().unwrap_or_default());
+        limited(operation, api.patch(&of.name_any(), &params(), &patch)).await
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+fn with_finalizer(finalizers: &[String], present: bool) -> Vec<String> {
+    let others = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).cloned();
+    others.chain(present.then(|| FINALIZER.to_owned())).collect()
+}
+
+async fn limited<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, KubernetesError> {
+    let fault = match tokio::time::timeout(CALL_LIMIT, call).await {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => fault(error),
+        Err(_) => KubernetesFault::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs())),
+    };
+    Err(KubernetesError { operation, fault })
+}
+
+fn fault(error: kube::Error) -> KubernetesFault {
+    let kube::Error::Api(status) = error else {
+        return KubernetesFault::Unavailable(error.to_string());
+    };
+    match status.code {
+        404 => KubernetesFault::NotFound,
+        409 => KubernetesFault::Conflict,
+        401 | 403 => KubernetesFault::Forbidden(status.message),
+        400 | 422 => KubernetesFault::Invalid(status.message),
+        _ => KubernetesFault::Unavailable(status.message),
+    }
+}
+
+#[async_trait]
+impl Kubernetes for KubeApi {
+    async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError> {
+        self.read("read the KafkaExternalAccess", &key.namespace, &key.name).await
+    }
+
+    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
+        let operation = "list KafkaExternalAccess objects";
+        let all = ListParams::default();
+        if self.namespaces.is_empty() {
+            let api: Api<KafkaExternalAccess> = Api::all(self.client.clone());
+            return Ok(limited(operation, api.list(&all)).await?.items);
+        }
+        let mut found = Vec::new();
+        for namespace in &self.namespaces {
+            let api: Api<KafkaExternalAccess> = self.namespaced(namespace);
+            found.extend(limited(operation, api.list(&all)).await?.items);
+        }
+        Ok(found)
+    }
+
+    async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let namespace = limited("read the namespace kube-system", api.get("kube-system")).await?;
+        Ok(Uid::new(namespace.uid().unwrap_or_default()))
+    }
+
+    async fn stateful_set(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<StatefulSet>, KubernetesError> {
+        self.read("read the StatefulSet", namespace, name).await
+    }
+
+    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError> {
+        self.read("read the Service", namespace, name).await
+    }
+
+    async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
+        let wanted = ListParams::default().labels(selector);
+        Ok(limited("list the pods", self.namespaced::<Pod>(namespace).list(&wanted)).await?.items)
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, KubernetesError> {
+        self.read("read the pod", namespace, name).await
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
+        self.read("read the Secret", namespace, name).await
+    }
+
+    async fn set_finalizer(
+        &self,
+        _permit: WritePermit,
+        of: &KafkaExternalAccess,
+        present: bool,
+    ) -> Result<KafkaExternalAccess, KubernetesError> {
+        let finalizers = with_finalizer(of.finalizers(), present);
+        self.patch_if_unchanged("set the finalizer", of, json!({ "finalizers": finalizers })).await
+    }
+
+    async fn set_secret_finalizer(
+        &self,
+        _permit: WritePermit,
+        of: &Secret,
+        present: bool,
+    ) -> Result<(), KubernetesError> {
+        let finalizers = with_finalizer(of.finalizers(), present);
+        self.patch_if_unchanged("set the Secret's finalizer", of, json!({ "finalizers": finalizers }))
+            .await?;
+        Ok(())
+    }
+
+    async fn clear_replace(
+        &self,
+        _permit: WritePermit,
+        of: &KafkaExternalAccess,
+    ) -> Result<(), KubernetesError> {
+        let annotations = json!({ "annotations": { REPLACE_ANNOTATION: null } });
+        self.patch_if_unchanged("remove the annotation", of, annotations).await?;
+        Ok(())
+    }
+
+    async fn write_status(
+        &self,
+        _permit: WritePermit,
+        of: &KafkaExternalAccess,
+        status: &KafkaExternalAccessStatus,
+    ) -> Result<(), KubernetesError> {
+        let api = self.namespaced::<KafkaExternalAccess>(&of.namespace().unwrap_or_default());
+        let patch = Patch::Json::<()>(replace_status(of, status));
+        limited("write the status", api.patch_status(&of.name_any(), &params(), &patch)).await?;
+        Ok(())
+    }
+
+    async fn publish(&self, _permit: WritePermit, event: &Event) -> Result<(), KubernetesError> {
+        let api = self.namespaced::<Event>(&event.namespace().unwrap_or_default());
+        limited("publish an event", api.create(&PostParams::default(), event)).await?;
+        Ok(())
+    }
+
+    async fn lease(&self, namespace: &str, name: &str) -> Result<Option<Lease>, KubernetesError> {
+        self.read("read the lease", namespace, name).await
+    }
+
+    async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
+        let api = self.namespaced::<Lease>(&lease.namespace().unwrap_or_default());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        if lease.resource_version().is_none() {
+            return limited("create the lease", api.create(&params, lease)).await;
+        }
+        limited("renew the lease", api.replace(&lease.name_any(), &params, lease)).await
+    }
+}
+
+/// Replaces the status as a whole: a merge would keep what the new one leaves out. The test makes sure that the
+/// object is still the one that was read and not another of the same name.
+fn replace_status(of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) -> json_patch::Patch {
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": of.uid() },
+        { "op": "add", "path": "/status", "value": status },
+    ]);
+    serde_json::from_value(operations).unwrap_or_default()
+}

@@ -1,0 +1,420 @@
+//! Decides which stored settings make a running broker listen on and advertise one more listener (ZooKeeper mode,
+//! Kafka 2.8 - 3.9). Pure.
+//!
+//! A stored value outlives the pod, the object and the operator, and can keep a broker from starting. So the stored
+//! value is always `what the configuration file says` + `our entry`, and nothing is stored where that could hurt:
+//!
+//! | the broker | then |
+//! |---|---|
+//! | advertises the wanted endpoint under the wanted name | in force |
+//! | is in KRaft mode | refused: needs a restart (KAFKA-18405, KAFKA-13835) |
+//! | binds one of its listeners to an address of a pod or node | refused: a stored copy would outlive that address |
+//! | has the name, or the port, for another listener in its file | refused |
+//! | something else listens on the port in the pod | refused: the broker would store it and fail to bind |
+//! | another broker advertises the endpoint, live or stored | refused: the broker could not register at its next start |
+//! | has a stored value that is not `file + our entry` | refused: names the key |
+//! | otherwise | store the three settings in one request |
+
+use std::net::IpAddr;
+
+use super::text::{InvalidListener, Listeners, ProtocolMap};
+use crate::{
+    domain::{Endpoint, NodeId},
+    kafka::{BrokerView, ListenerSetting, MetadataMode, SettingChange},
+};
+
+/// The listener that a broker should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The port it binds.
+    pub port: u16,
+    /// Its protocol, in Kafka's word.
+    pub protocol: String,
+    /// What it tells clients.
+    pub endpoint: Endpoint,
+}
+
+/// What follows for one broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The broker is as it should be.
+    InForce,
+    /// Store these, together.
+    Change(Vec<SettingChange>),
+    /// Not possible.
+    Refused(Refusal),
+}
+
+/// Why a listener cannot come into a running broker.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// KRaft.
+    #[error("this broker runs in KRaft mode, where advertised listeners change only with a restart")]
+    RestartRequired,
+    /// A listener is bound to an address that will vanish.
+    #[error(
+        "listener {listener} of the broker is bound to {host}; write listeners without a host ({listener}://:PORT)"
+    )]
+    PodAddress {
+        /// The listener.
+        listener: String,
+        /// The address.
+        host: String,
+    },
+    /// The configuration file has a listener of that name with other values.
+    #[error("the broker's configuration has a listener {0} already")]
+    NameTaken(String),
+    /// The configuration file has another listener on that port.
+    #[error("port {port} of the pod is used by the broker's listener {listener}")]
+    PortOfListener {
+        /// The port.
+        port: u16,
+        /// The listener that has it.
+        listener: String,
+    },
+    /// Another process listens on that port.
+    #[error("something listens on port {0} in the pod already")]
+    PortBusy(u16),
+    /// Another broker tells clients the same endpoint.
+    #[error("broker {by} advertises {endpoint} already")]
+    EndpointTaken {
+        /// The other broker.
+        by: NodeId,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// A stored value hides the configuration file's.
+    #[error(
+        "the stored value of {0} is not what the broker's configuration says plus this listener; delete it with kafka-configs --delete-config, or restore the configuration"
+    )]
+    Shadowed(&'static str),
+    /// The settings cannot be read.
+    #[error("the broker's listener settings are not understood: {0}")]
+    NotUnderstood(String),
+}
+
+impl From<InvalidListener> for Refusal {
+    fn from(error: InvalidListener) -> Self {
+        Self::NotUnderstood(error.to_string())
+    }
+}
+
+/// Decides for one broker. `others` are the other brokers' views; `port_busy`: something accepts TCP there although the
+/// listener is not in force.
+pub fn decide<'a>(
+    own: &BrokerView,
+    others: impl Iterator<Item = &'a BrokerView>,
+    wanted: &Wanted<'_>,
+    port_busy: bool,
+) -> Decision {
+    match changes(own, others, wanted, port_busy) {
+        Ok(changes) if changes.is_empty() => Decision::InForce,
+        Ok(changes) => Decision::Change(changes),
+        Err(refusal) => Decision::Refused(refusal),
+    }
+}
+
+fn changes<'a>(
+    own: &BrokerView,
+    mut others: impl Iterator<Item = &'a BrokerView>,
+    wanted: &Wanted<'_>,
+    port_busy: bool,
+) -> Result<Vec<SettingChange>, Refusal> {
+    let file = File::of(own, wanted.name)?;
+    let taken = others.find(|other| advertises_anywhere(other, &wanted.endpoint)).map(|other| other.node);
+    if let Some(by) = taken {
+        return Err(Refusal::EndpointTaken { by, endpoint: wanted.endpoint.clone() });
+    }
+    if advertises(own, wanted)
+        && (file.listeners.get(wanted.name).is_some() || own.mode == MetadataMode::KRaft)
+    {
+        return Ok(Vec::new());
+    }
+    if own.mode == MetadataMode::KRaft {
+        return Err(Refusal::RestartRequired);
+    }
+    file.admits(wanted)?;
+    let target = file.with(wanted);
+    let stored = Stored::of(own);
+    stored.is_ours_or_nothing(&file, wanted.name)?;
+    let changes = stored.missing(&target);
+    if port_busy && stored.0.iter().all(Option::is_none) {
+        return Err(Refusal::PortBusy(wanted.port));
+    }
+    Ok(changes)
+}
+
+/// True when the broker's value in force tells clients the wanted endpoint under the wanted name.
+pub fn advertises(broker: &BrokerView, wanted: &Wanted<'_>) -> bool {
+    let effective = broker.setting(ListenerSetting::AdvertisedListeners).effective.unwrap_or_default();
+    let listeners = Listeners::parse(&effective).unwrap_or_default();
+    listeners
+        .get(wanted.name)
+        .is_some_and(|l| l.host == wanted.endpoint.host && l.port == wanted.endpoint.port)
+}
+
+/// True when a value in force or stored contains the endpoint: the broker tells it to clients, now or after a restart.
+pub fn advertises_anywhere(broker: &BrokerView, endpoint: &Endpoint) -> bool {
+    let setting = broker.setting(ListenerSetting::AdvertisedListeners);
+    let values = [setting.effective, setting.dynamic, setting.fixed];
+    values.into_iter().flatten().any(|value| {
+        let listeners = Listeners::parse(&value).unwrap_or_default();
+        listeners.iter().any(|l| l.host == endpoint.host && l.port == endpoint.port)
+    })
+}
+
+/// The changes that take our listener out of the stored settings again. Empty: nothing of ours is stored. What
+/// somebody else stored around it stays.
+pub fn withdraw(own: &BrokerView, name: &str) -> Vec<SettingChange> {
+    let Ok(file) = File::of(own, name) else { return Vec::new() };
+    let stored = Stored::of(own);
+    let mut changes = Vec::new();
+    for ((setting, value), plain) in SETTINGS.into_iter().zip(stored.0).zip(file.texts()) {
+        let Some(value) = value else { continue };
+        let rest = without(setting, &value, name);
+        match rest {
+            Some(rest) if rest == plain => changes.push(SettingChange::Delete(setting)),
+            Some(rest) if rest != value => changes.push(SettingChange::Set(setting, rest)),
+            _ => {}
+        }
+    }
+    changes
+}
+
+/// Every stored listener setting deleted: the way back when a change did not take.
+pub fn take_back(changes: &[SettingChange]) -> Vec<SettingChange> {
+    let setting = |change: &SettingChange| match change {
+        SettingChange::Set(setting, _) | SettingChange::Delete(setting) => *setting,
+    };
+    changes.iter().map(|change| SettingChange::Delete(setting(change))).collect()
+}
+
+const SETTINGS: [ListenerSetting; 3] =
+    [ListenerSetting::Listeners, ListenerSetting::AdvertisedListeners, ListenerSetting::SecurityProtocolMap];
+
+/// What the broker's configuration file (or environment, or arguments) says.
+struct File {
+    listeners: Listeners,
+    advertised: Listeners,
+    map: ProtocolMap,
+}
+
+impl File {
+    fn of(own: &BrokerView, name: &str) -> Result<Self, Refusal> {
+        let fixed = |setting| own.setting(setting).fixed;
+        let listeners = Listeners::parse(&fixed(ListenerSetting::Listeners).unwrap_or_default())?;
+        let advertised = match fixed(ListenerSetting::AdvertisedListeners) {
+            Some(text) if !text.is_empty() => Listeners::parse(&text)?,
+            _ => Self::advertised_by_default(own, &listeners, name)?,
+        };
+        let map = ProtocolMap::parse(&fixed(ListenerSetting::SecurityProtocolMap).unwrap_or_default());
+        Ok(Self { listeners, advertised, map })
+    }
+
+    /// Without `advertised.listeners` Kafka advertises `listeners`, and its own host name where an entry has no host.
+    /// Written down explicitly, that must be exactly what the broker is registered with.
+    fn advertised_by_default(
+        own: &BrokerView,
+        listeners: &Listeners,
+        name: &str,
+    ) -> Result<Listeners, Refusal> {
+        let others: Vec<_> =
+            listeners.iter().filter(|entry| !entry.name.eq_ignore_ascii_case(name)).collect();
+        match (others.as_slice(), own.advertised.get(&own.node)) {
+            ([only], Some(registered)) => {
+                Ok(Listeners::default().with(&only.name, &registered.host, registered.port))
+            }
+            _ => Err(Refusal::NotUnderstood("advertised.listeners is not set; set it explicitly".to_owned())),
+        }
+    }
+
+    fn admits(&self, wanted: &Wanted<'_>) -> Result<(), Refusal> {
+        let vanishes =
+            |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| !ip.is_unspecified() && !ip.is_loopback());
+        if let Some(bound) = self.listeners.iter().find(|entry| vanishes(&entry.host)) {
+            return Err(Refusal::PodAddress { listener: bound.name.clone(), host: bound.host.clone() });
+        }
+        if self.listeners.get(wanted.name).is_some() || self.advertised.get(wanted.name).is_some() {
+            return Err(Refusal::NameTaken(wanted.name.to_owned()));
+        }
+        match self.listeners.iter().find(|entry| entry.port == wanted.port) {
+            Some(other) => Err(Refusal::PortOfListener { port: wanted.port, listener: other.name.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn with(&self, wanted: &Wanted<'_>) -> [String; 3] {
+        let Endpoint { host, port } = &wanted.endpoint;
+        [
+            self.listeners.with(wanted.name, "", wanted.port).to_string(),
+            self.advertised.with(wanted.name, host, *port).to_string(),
+            self.map.with(wanted.name, &wanted.protocol).to_string(),
+        ]
+    }
+
+    fn texts(&self) -> [String; 3] {
+        [self.listeners.to_string(), self.advertised.to_string(), self.map.to_string()]
+    }
+}
+
+/// What is stored in Kafka for this broker.
+struct Stored([Option<String>; 3]);
+
+impl Stored {
+    fn of(own: &BrokerView) -> Self {
+        Self(SETTINGS.map(|setting| own.setting(setting).dynamic))
+    }
+
+    /// Whoever stored something else has a reason that we do not know.
+    fn is_ours_or_nothing(&self, file: &File, name: &str) -> Result<(), Refusal> {
+        for ((setting, value), plain) in SETTINGS.into_iter().zip(&self.0).zip(file.texts()) {
+            let Some(value) = value else { continue };
+            if without(setting, value, name).as_ref() != Some(&plain) {
+                return Err(Refusal::Shadowed(setting.key()));
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, target: &[String; 3]) -> Vec<SettingChange> {
+        let settings = SETTINGS.into_iter().zip(&self.0).zip(target);
+        let differing = settings.filter(|((_, stored), target)| stored.as_ref() != Some(target));
+        differing.map(|((setting, _), target)| SettingChange::Set(setting, target.clone())).collect()
+    }
+}
+
+/// The text without our entry; `None`: the text is not understood.
+fn without(setting: ListenerSetting, value: &str, name: &str) -> Option<String> {
+    match setting {
+        ListenerSetting::SecurityProtocolMap => Some(ProtocolMap::parse(value).without(name).to_string()),
+        _ => Listeners::parse(value).ok().map(|listeners| listeners.without(name).to_string()),
+    }
+}
+
+/// The three settings in words, for a user who makes the change.
+pub fn settings_in_words(own: &BrokerView, wanted: &Wanted<'_>) -> Result<Vec<String>, Refusal> {
+    let file = File::of(own, wanted.name)?;
+    Ok(SETTINGS
+        .into_iter()
+        .zip(file.with(wanted))
+        .map(|(setting, value)| format!("{}={value}", setting.key()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::kafka::SettingValue;
+
+    fn broker(id: i32, listeners: &str, advertised: Option<&str>, stored: [Option<&str>; 3]) -> BrokerView {
+        let fixed = [Some(listeners), advertised, Some("INTERNAL:PLAINTEXT")];
+        let settings = SETTINGS.into_iter().zip(fixed).zip(stored).map(|((setting, fixed), dynamic)| {
+            let value = SettingValue {
+                dynamic: dynamic.map(str::to_owned),
+                fixed: fixed.map(str::to_owned),
+                effective: dynamic.or(fixed).map(str::to_owned),
+            };
+            (setting, value)
+        });
+        let host = format!("kafka-{id}.kafka-headless");
+        BrokerView {
+            node: NodeId(id),
+            cluster: "c".into(),
+            advertised: BTreeMap::from([(NodeId(id), Endpoint { host, port: 9092 })]),
+            settings: settings.collect(),
+            mode: MetadataMode::ZooKeeper,
+        }
+    }
+
+    fn plain(id: i32) -> BrokerView {
+        broker(id, "INTERNAL://:9092", Some(&format!("INTERNAL://kafka-{id}:9092")), [None; 3])
+    }
+
+    fn wanted() -> Wanted<'static> {
+        let endpoint = Endpoint { host: "203.0.113.10".into(), port: 9094 };
+        Wanted { name: "EXTERNAL", port: 9094, protocol: "PLAINTEXT".into(), endpoint }
+    }
+
+    const OURS: [Option<&str>; 3] = [
+        Some("INTERNAL://:9092,EXTERNAL://:9094"),
+        Some("INTERNAL://kafka-0:9092,EXTERNAL://203.0.113.10:9094"),
+        Some("INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT"),
+    ];
+
+    fn refusal(own: &BrokerView, others: &[BrokerView], busy: bool) -> Refusal {
+        match decide(own, others.iter(), &wanted(), busy) {
+            Decision::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plain_broker_gets_all_three_settings_in_one_change() {
+        let expected =
+            SETTINGS.into_iter().zip(OURS).map(|(s, v)| SettingChange::Set(s, v.unwrap_or_default().into()));
+        assert_eq!(
+            decide(&plain(0), [plain(1)].iter(), &wanted(), false),
+            Decision::Change(expected.collect())
+        );
+    }
+
+    #[test]
+    fn what_is_in_force_is_left_alone_and_taken_out_again_by_deletion() {
+        let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), OURS);
+        assert_eq!(decide(&own, [].iter(), &wanted(), true), Decision::InForce);
+        assert_eq!(withdraw(&own, "EXTERNAL"), SETTINGS.map(SettingChange::Delete));
+        assert_eq!(withdraw(&plain(0), "EXTERNAL"), []);
+    }
+
+    #[test]
+    fn an_address_that_changed_costs_one_setting() {
+        let mut stored = OURS;
+        stored[1] = Some("INTERNAL://kafka-0:9092,EXTERNAL://203.0.113.99:9094");
+        let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), stored);
+        let change =
+            SettingChange::Set(ListenerSetting::AdvertisedListeners, OURS[1].unwrap_or_default().into());
+        assert_eq!(decide(&own, [].iter(), &wanted(), true), Decision::Change(vec![change]));
+    }
+
+    #[test]
+    fn every_guard_refuses() {
+        let own = broker(0, "INTERNAL://10.128.0.9:9092", Some("INTERNAL://kafka-0:9092"), [None; 3]);
+        assert!(matches!(refusal(&own, &[], false), Refusal::PodAddress { .. }));
+        let own = broker(0, "INTERNAL://:9092,EXTERNAL://:9095", Some("INTERNAL://kafka-0:9092"), [None; 3]);
+        assert!(matches!(refusal(&own, &[], false), Refusal::NameTaken(_)));
+        let own = broker(0, "INTERNAL://:9092,ADMIN://:9094", Some("INTERNAL://kafka-0:9092"), [None; 3]);
+        assert!(matches!(refusal(&own, &[], false), Refusal::PortOfListener { .. }));
+        assert_eq!(refusal(&plain(0), &[], true), Refusal::PortBusy(9094));
+        let other = broker(1, "INTERNAL://:9092", Some("INTERNAL://kafka-1:9092"), OURS);
+        assert!(matches!(refusal(&plain(0), &[other], false), Refusal::EndpointTaken { by: NodeId(1), .. }));
+        let own = broker(0, "INTERNAL://:19092", Some("INTERNAL://kafka-0:9092"), OURS);
+        assert_eq!(refusal(&own, &[], false), Refusal::Shadowed("listeners"));
+        let mut own = plain(0);
+        own.mode = MetadataMode::KRaft;
+        assert_eq!(refusal(&own, &[], false), Refusal::RestartRequired);
+    }
+
+    #[test]
+    fn without_advertised_listeners_the_registered_name_is_written_down() {
+        let own = broker(0, "INTERNAL://:9092", None, [None; 3]);
+        let Decision::Change(changes) = decide(&own, [].iter(), &wanted(), false) else { panic!("a change") };
+        let value = "INTERNAL://kafka-0.kafka-headless:9092,EXTERNAL://203.0.113.10:9094";
+        assert_eq!(changes[1], SettingChange::Set(ListenerSetting::AdvertisedListeners, value.into()));
+    }
+
+    #[test]
+    fn what_somebody_else_stored_around_ours_stays_when_ours_goes() {
+        let mut stored = OURS;
+        stored[0] = Some("INTERNAL://:9092,EXTERNAL://:9094,ADMIN://:9099");
+        let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), stored);
+        let changes = withdraw(&own, "EXTERNAL");
+        assert_eq!(
+            changes[0],
+            SettingChange::Set(ListenerSetting::Listeners, "INTERNAL://:9092,ADMIN://:9099".into())
+        );
+    }
+}

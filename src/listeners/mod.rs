@@ -1,0 +1,10 @@
+//! How a broker learns its address outside.
+//!
+//! | rollout | file | what changes | restarts |
+//! |---|---|---|---|
+//! | Dynamic | `dynamic.rs` | three settings stored in Kafka, per broker | none |
+//! | Manual | none: the user changes the same three settings | | by the user |
+
+pub mod apply;
+pub mod dynamic;
+pub mod text;

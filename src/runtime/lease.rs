@@ -1,0 +1,215 @@
+//! Leadership by a Lease object.
+//!
+//! Own code, because a boolean that a task updates cannot tell a process that was stopped and goes on that its lease
+//! is over. Here the right to write is computed at each write from the monotonic clock: it ends [`MARGIN`] before the
+//! lease does, counted from the moment the last successful renewal was **sent**.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::api::ObjectMeta;
+
+use crate::{
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
+    seams::{Clock, Leadership, WritePermit},
+};
+
+/// How long a lease lasts without renewal.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// Time between renewals.
+pub const RENEW: Duration = Duration::from_secs(5);
+/// How long before its end the leader stops writing.
+pub const MARGIN: Duration = Duration::from_secs(3);
+/// Time between looks of one who does not lead.
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// What the record of the lease means for `me`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take or renew it.
+    Claim,
+    /// Somebody else holds it.
+    Wait,
+}
+
+/// Decides from the record, and from how long ago this process saw it change; clocks of others are not trusted.
+///
+/// | holder | unchanged for | then |
+/// |---|---|---|
+/// | nobody, or me | any time | claim |
+/// | another | less than its duration | wait |
+/// | another | its duration or longer | claim |
+pub fn evaluate(holder: Option<&str>, me: &str, unchanged_for: Duration, lasts: Duration) -> Verdict {
+    match holder {
+        None | Some("") => Verdict::Claim,
+        Some(other) if other == me => Verdict::Claim,
+        Some(_) if unchanged_for >= lasts => Verdict::Claim,
+        Some(_) => Verdict::Wait,
+    }
+}
+
+/// Takes part in the election.
+pub struct LeaseHolder {
+    kubernetes: Arc<dyn Kubernetes>,
+    clock: Arc<dyn Clock>,
+    namespace: String,
+    name: String,
+    me: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until when, on the monotonic clock, this process may write.
+    until: Option<Duration>,
+    /// The record seen last, and when it was seen to change.
+    seen: Option<(Option<String>, Duration)>,
+    released: bool,
+}
+
+impl LeaseHolder {
+    /// A candidate called `me`; must be unique among replicas, restarts included.
+    pub fn new(
+        kubernetes: Arc<dyn Kubernetes>,
+        clock: Arc<dyn Clock>,
+        namespace: &str,
+        name: &str,
+        me: &str,
+    ) -> Self {
+        Self {
+            kubernetes,
+            clock,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            me: me.to_owned(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// One look at the lease, and a claim where that is right. Returns how long to wait before the next.
+    pub async fn turn(&self) -> Duration {
+        match self.try_claim().await {
+            Ok(true) => RENEW,
+            Ok(false) => RETRY,
+            Err(error) => {
+                tracing::warn!(%error, "the lease could not be claimed");
+                RETRY
+            }
+        }
+    }
+
+    async fn try_claim(&self) -> Result<bool, KubernetesError> {
+        let current = self.kubernetes.lease(&self.namespace, &self.name).await?;
+        let now = self.clock.monotonic();
+        let version = current.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        let unchanged_for = self.unchanged_for(version, now);
+        let spec = current.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let lasts = spec
+            .lease_duration_seconds
+            .and_then(|s| u64::try_from(s).ok())
+            .map_or(DURATION, Duration::from_secs);
+        if evaluate(spec.holder_identity.as_deref(), &self.me, unchanged_for, lasts) == Verdict::Wait {
+            return Ok(false);
+        }
+        let wanted = self.record(current, &spec, Some(self.me.clone()));
+        match self.kubernetes.write_lease(&wanted).await {
+            Ok(_) => {
+                let mut state = self.lock();
+                if !state.released {
+                    state.until = Some(now + DURATION - MARGIN);
+                }
+                Ok(true)
+            }
+            Err(KubernetesError { fault: KubernetesFault::Conflict, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unchanged_for(&self, version: Option<String>, now: Duration) -> Duration {
+        let mut state = self.lock();
+        match &state.seen {
+            Some((seen, since)) if *seen == version => now.saturating_sub(*since),
+            _ => {
+                state.seen = Some((version, now));
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn record(&self, current: Option<Lease>, spec: &LeaseSpec, holder: Option<String>) -> Lease {
+        let now = MicroTime(self.clock.now());
+        let changes_hands = spec.holder_identity != holder;
+        let metadata = current.map(|lease| lease.metadata).unwrap_or_else(|| ObjectMeta {
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+            ..ObjectMeta::default()
+        });
+        Lease {
+            metadata: ObjectMeta { managed_fields: None, ..metadata },
+            spec: Some(LeaseSpec {
+                holder_identity: holder,
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                acquire_time: if changes_hands { Some(now.clone()) } else { spec.acquire_time.clone() },
+                renew_time: Some(now),
+                lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(changes_hands)),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// Gives the lease back, so that another replica takes over at once. No permit is given afterwards.
+    pub async fn release(&self) -> Result<(), KubernetesError> {
+        let held = {
+            let mut state = self.lock();
+            state.released = true;
+            state.until.take().is_some()
+        };
+        if !held {
+            return Ok(());
+        }
+        let Some(current) = self.kubernetes.lease(&self.namespace, &self.name).await? else { return Ok(()) };
+        let spec = current.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.me) {
+            return Ok(());
+        }
+        let freed = self.record(Some(current), &spec, None);
+        self.kubernetes.write_lease(&freed).await.map(|_| ())
+    }
+
+    /// True while a permit would be given.
+    pub fn leads(&self) -> bool {
+        self.permit().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leadership for LeaseHolder {
+    fn permit(&self) -> Option<WritePermit> {
+        let until = self.lock().until?;
+        (self.clock.monotonic() < until).then(WritePermit::granted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_lease_and_ones_own_are_claimed_and_anothers_only_when_it_is_over() {
+        let lasts = DURATION;
+        assert_eq!(evaluate(None, "me", Duration::ZERO, lasts), Verdict::Claim);
+        assert_eq!(evaluate(Some(""), "me", Duration::ZERO, lasts), Verdict::Claim);
+        assert_eq!(evaluate(Some("me"), "me", Duration::ZERO, lasts), Verdict::Claim);
+        assert_eq!(evaluate(Some("other"), "me", lasts - Duration::from_millis(1), lasts), Verdict::Wait);
+        assert_eq!(evaluate(Some("other"), "me", lasts, lasts), Verdict::Claim);
+    }
+}

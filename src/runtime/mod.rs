@@ -1,0 +1,4 @@
+//! The machine under the product: clocks, leadership, logs, HTTP.
+
+pub mod clock;
+pub mod lease;

@@ -1,0 +1,133 @@
+//! The listener comes into a running broker only where it cannot hurt, and a broker always starts again afterwards.
+
+use std::time::Duration;
+
+use kafka_external_access::api::BrokerState;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::world::{PORT, World, in_lab};
+
+const READY: Duration = Duration::from_secs(60);
+
+/// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting.
+async fn restart(world: &World, pod: &str) {
+    world.pods().delete(pod, &DeleteParams::default()).await.expect("a pod can be deleted");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.brokers_registered(3).await;
+}
+
+#[test]
+fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
+    in_lab("busy_port", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        let listen = "nc -lk -p 9094 -e /bin/true >/dev/null 2>&1 & echo $! >/tmp/nc.pid";
+        world
+            .lab
+            .kubectl(&["-n", "ydata", "exec", "kafka-1", "--", "sh", "-c", listen])
+            .expect("something listens");
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.broker(1, BrokerState::Refused, "ListenerPortTaken", READY).await;
+        world.broker(0, BrokerState::Ready, "", READY).await;
+        let stored = world.kafka_configs(1, &["--describe"]).expect("settings");
+        assert!(!stored.contains("EXTERNAL"), "{stored}");
+        restart(world, "kafka-1").await;
+        world.condition("Ready", "True", Duration::from_secs(120)).await;
+    });
+}
+
+#[test]
+fn a_broker_whose_static_value_changes_later_names_the_key_that_hides_it() {
+    in_lab("shadowed", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.condition("Ready", "True", READY).await;
+        let foreign = "advertised.listeners=[INTERNAL://kafka-2.kafka-headless.ydata.svc:9092,EXTERNAL://192.0.2.9:9094]";
+        world
+            .kafka_configs(2, &["--alter", "--add-config", foreign])
+            .expect("the value can be stored by hand");
+        world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
+        restart(world, "kafka-2").await;
+        world.delete_stored_listeners(2);
+        world.condition("Ready", "True", Duration::from_secs(120)).await;
+    });
+}
+
+#[test]
+fn without_a_listener_nothing_in_kafka_changes_and_the_hosts_lines_are_enough() {
+    in_lab("no_listener", async |world| {
+        world
+            .demo
+            .add_rule(&world.cloud.facts().security_group_id.clone(), &lab::cloud::SecurityRule::tcp(9092))
+            .expect("a rule");
+        let table = world.internal_table().expect("the internal table");
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world
+            .create(|o| {
+                o["spec"].as_object_mut().expect("a spec").remove("listener");
+            })
+            .await;
+        let object = world.condition("Ready", "True", READY).await;
+        let hosts = object.status.expect("a status").hosts;
+        assert_eq!(hosts.len(), 3, "{hosts:?}");
+        let vm = world.lab.vm().expect("the virtual machine");
+        vm.write_hosts(&(hosts.join("\n") + "\n")).expect("its hosts file can be written");
+        let seen = world
+            .vm_table("kafka-0.kafka-headless.ydata.svc:9092")
+            .expect("the virtual machine lists the brokers");
+        assert_eq!(seen, table, "under the names that in-cluster clients use");
+        for broker in 0..3 {
+            let stored = world.kafka_configs(broker, &["--describe"]).expect("settings");
+            assert!(!stored.contains("advertised.listeners"), "{stored}");
+        }
+    });
+}
+
+#[test]
+fn brokers_start_again_with_the_listener_and_after_it_was_withdrawn() {
+    in_lab("restarts", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.condition("Ready", "True", READY).await;
+        restart(world, "kafka-0").await;
+        world.condition("Ready", "True", Duration::from_secs(90)).await;
+        let address = world.ledger()[&0].floating_ip_address;
+        world
+            .eventually("the virtual machine reaches the restarted broker", READY, async || {
+                world.vm_table(&format!("{address}:{PORT}")).map(|_| ())
+            })
+            .await;
+        world.delete(Duration::from_secs(120)).await;
+        for broker in 0..3 {
+            let stored = world.kafka_configs(broker, &["--describe"]).expect("settings");
+            assert!(!stored.contains("EXTERNAL"), "{stored}");
+        }
+        restart(world, "kafka-0").await;
+    });
+}
+
+#[test]
+fn manual_rollout_shows_the_settings_and_goes_on_when_the_user_has_made_them() {
+    in_lab("manual", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|o| o["spec"]["listener"]["rollout"] = json!("Manual")).await;
+        let object = world.reason("Programmed", "False", "ManualStepsOutstanding", READY).await;
+        let plan = object.status.expect("a status").plan.join("\n");
+        for (ordinal, address) in world.ledger() {
+            let at = format!("EXTERNAL://{}:{PORT}", address.floating_ip_address);
+            assert!(plan.contains(&at), "the value for broker {ordinal} is shown: {plan}");
+            let settings = format!(
+                "listeners=[INTERNAL://:9092,EXTERNAL://:{PORT}],listener.security.protocol.map=[INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT],advertised.listeners=[INTERNAL://kafka-{ordinal}.kafka-headless.ydata.svc:9092,{at}]"
+            );
+            world
+                .kafka_configs(ordinal, &["--alter", "--add-config", &settings])
+                .expect("the user makes the change");
+        }
+        world.condition("Ready", "True", Duration::from_secs(90)).await;
+    });
+}
