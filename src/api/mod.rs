@@ -444,6 +444,9 @@ pub struct BrokerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "addressID")]
     #[schemars(length(max = 64))]
     pub address_id: Option<String>,
+    /// The address is the user's own, named in `spec.brokers`: it is bound and unbound, never changed or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<bool>,
     /// `host:port` that the broker advertises to clients outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 320))]

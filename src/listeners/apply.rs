@@ -34,7 +34,9 @@ pub enum ApplyError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// Stored, not opened in time, and taken back.
-    #[error("the broker stored the listener but did not open it within {} s: {0}; the settings were removed again", CONFIRM_WITHIN.as_secs())]
+    #[error(
+        "the broker stored the listener but did not open it in time: {0}; the settings were removed again"
+    )]
     NotApplied(String),
     /// Another replica may lead.
     #[error("this replica does not lead")]

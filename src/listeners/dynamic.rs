@@ -17,7 +17,7 @@
 
 use std::net::IpAddr;
 
-use super::text::{InvalidListener, Listeners, ProtocolMap};
+use super::text::{InvalidListener, ListenerText, Listeners, ProtocolMap};
 use crate::{
     domain::{Endpoint, NodeId},
     kafka::{BrokerView, ListenerSetting, MetadataMode, SettingChange},
@@ -157,12 +157,18 @@ pub fn advertises(broker: &BrokerView, wanted: &Wanted<'_>) -> bool {
 
 /// True when a value in force or stored contains the endpoint: the broker tells it to clients, now or after a restart.
 pub fn advertises_anywhere(broker: &BrokerView, endpoint: &Endpoint) -> bool {
+    any_entry(broker, |entry| entry.host == endpoint.host && entry.port == endpoint.port)
+}
+
+/// True when a value in force or stored contains the host, on whatever port.
+pub fn names_host(broker: &BrokerView, host: &str) -> bool {
+    any_entry(broker, |entry| entry.host == host)
+}
+
+fn any_entry(broker: &BrokerView, wanted: impl Fn(&ListenerText) -> bool) -> bool {
     let setting = broker.setting(ListenerSetting::AdvertisedListeners);
     let values = [setting.effective, setting.dynamic, setting.fixed];
-    values.into_iter().flatten().any(|value| {
-        let listeners = Listeners::parse(&value).unwrap_or_default();
-        listeners.iter().any(|l| l.host == endpoint.host && l.port == endpoint.port)
-    })
+    values.into_iter().flatten().any(|value| Listeners::parse(&value).unwrap_or_default().iter().any(&wanted))
 }
 
 /// The changes that take our listener out of the stored settings again. Empty: nothing of ours is stored. What

@@ -6,8 +6,12 @@ use std::{
     time::Duration,
 };
 
+use super::Problem;
 use crate::{
-    api::{Mode, RetentionPolicy, Rollout, SecurityProtocol},
+    api::{
+        KafkaExternalAccess, KafkaExternalAccessSpec, Mode, ProviderType, REPLACE_ANNOTATION,
+        RetentionPolicy, Rollout, SecurityProtocol, conditions::Reason,
+    },
     domain::{AccessKey, Endpoint, Ordinal, Uid},
 };
 
@@ -79,4 +83,136 @@ pub enum WantedProvider {
     },
     /// Addresses that somebody else binds.
     Static,
+}
+
+/// Reads an object. The API server has checked most of it; what it let through is checked again, since a CRD may be
+/// older or newer than this program.
+pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
+    let invalid = |text: String| Problem::new(Reason::InvalidSpec, text);
+    let spec = &object.spec;
+    let metadata = &object.metadata;
+    let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid)
+    else {
+        return Err(invalid("the object has no namespace, name or UID".to_owned()));
+    };
+    let bootstrap = spec.kafka.bootstrap_servers.iter().flat_map(|list| list.split(','));
+    let bootstrap = bootstrap.map(|entry| entry.trim().parse::<Endpoint>()).collect::<Result<_, _>>();
+    Ok(Desired {
+        key: AccessKey { namespace: namespace.clone(), name: name.clone() },
+        uid: Uid::new(uid),
+        mode: spec.mode,
+        stateful_set: spec.kafka.stateful_set.name.clone(),
+        container: spec.kafka.stateful_set.container.clone(),
+        internal_listener: spec.kafka.internal_listener.clone(),
+        bootstrap: bootstrap.map_err(|error| invalid(format!("kafka.bootstrapServers: {error}")))?,
+        listener: listener(spec)?,
+        provider: provider(spec)?,
+        retention: spec.addresses.retention_policy,
+        accept_exposure: spec.addresses.accept_exposure,
+        chosen_addresses: chosen_addresses(spec)?,
+        advertised_hosts: advertised_hosts(spec)?,
+        replace: replace(object)?,
+        probe_interval: duration("probe.interval", &spec.probe.interval)?,
+        probe_timeout: duration("probe.timeout", &spec.probe.timeout)?,
+    })
+}
+
+fn invalid(text: impl Into<String>) -> Problem {
+    Problem::new(Reason::InvalidSpec, text)
+}
+
+fn listener(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedListener>, Problem> {
+    let Some(listener) = &spec.listener else { return Ok(None) };
+    if listener.name.eq_ignore_ascii_case(&spec.kafka.internal_listener) {
+        return Err(invalid(format!(
+            "listener.name {} is the internal listener's; choose another",
+            listener.name
+        )));
+    }
+    if let Some(template) = &listener.advertised_host_template
+        && !["{ordinal}", "{podName}", "{nodeId}"].iter().any(|placeholder| template.contains(placeholder))
+    {
+        return Err(invalid("listener.advertisedHostTemplate must contain {ordinal}, {podName} or {nodeId}"));
+    }
+    Ok(Some(WantedListener {
+        name: listener.name.clone(),
+        port: listener.port,
+        protocol: listener.security_protocol,
+        rollout: listener.rollout,
+        host_template: listener.advertised_host_template.clone(),
+    }))
+}
+
+fn provider(spec: &KafkaExternalAccessSpec) -> Result<WantedProvider, Problem> {
+    let provider = &spec.addresses.provider;
+    match (provider.kind, &provider.openstack) {
+        (ProviderType::Static, None) => Ok(WantedProvider::Static),
+        (ProviderType::OpenStack, Some(openstack)) => Ok(WantedProvider::OpenStack {
+            cloud_name: openstack.cloud_name.clone(),
+            secret: openstack.credentials_secret_ref.name.clone(),
+            floating_network: openstack.floating_network.clone(),
+            pod_network: openstack.pod_network.clone(),
+        }),
+        (ProviderType::OpenStack, None) => Err(invalid("addresses.provider.openstack is missing")),
+        (ProviderType::Static, Some(_)) => {
+            Err(invalid("addresses.provider.openstack is set although type is Static"))
+        }
+    }
+}
+
+fn chosen_addresses(spec: &KafkaExternalAccessSpec) -> Result<BTreeMap<Ordinal, Ipv4Addr>, Problem> {
+    let mut chosen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for broker in &spec.brokers {
+        let Some(address) = broker.address else { continue };
+        if address.is_loopback()
+            || address.is_unspecified()
+            || address.is_link_local()
+            || address.is_multicast()
+        {
+            return Err(invalid(format!("brokers[].address {address} cannot be an address of a broker")));
+        }
+        if !seen.insert(address) {
+            return Err(invalid(format!("brokers[].address {address} is given twice")));
+        }
+        chosen.insert(Ordinal(broker.ordinal), address);
+    }
+    Ok(chosen)
+}
+
+fn advertised_hosts(spec: &KafkaExternalAccessSpec) -> Result<BTreeMap<Ordinal, String>, Problem> {
+    let mut hosts = BTreeMap::new();
+    for broker in &spec.brokers {
+        let Some(host) = &broker.advertised_host else { continue };
+        if hosts.values().any(|other| other == host) {
+            return Err(invalid(format!(
+                "brokers[].advertisedHost {host} is given twice; each broker needs its own"
+            )));
+        }
+        hosts.insert(Ordinal(broker.ordinal), host.clone());
+    }
+    Ok(hosts)
+}
+
+fn replace(object: &KafkaExternalAccess) -> Result<BTreeSet<Ordinal>, Problem> {
+    let text =
+        object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(REPLACE_ANNOTATION));
+    let ordinals =
+        text.into_iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
+    let ordinals = ordinals.map(|text| text.parse().map(Ordinal)).collect::<Result<_, _>>();
+    ordinals.map_err(|_| {
+        invalid(format!("annotation {REPLACE_ANNOTATION} must list ordinals, for example \"2\""))
+    })
+}
+
+/// `30s` or `2m`.
+fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
+    let wrong = || invalid(format!("{field}: \"{text}\" is not a duration such as 30s or 2m"));
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "s" if number > 0 => Ok(Duration::from_secs(number)),
+        "m" if number > 0 => Ok(Duration::from_secs(number * 60)),
+        _ => Err(wrong()),
+    }
 }

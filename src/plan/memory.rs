@@ -1,13 +1,36 @@
 //! What a process remembers between reconciles of one object. Losing it (a restart) only makes it wait longer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
+use super::{
+    Action, Plan,
+    desired::Desired,
+    failure::Cause,
+    listeners::{ProbeVerdict, judge},
+    observed::{CloudState, CloudView, Observed},
+    ownership::Holdings,
+};
 use crate::{
-    cloud::CloudFault,
+    cloud::{Binding, CloudFault},
     domain::{AddressId, Ordinal},
 };
+
+/// Between two sightings that must agree.
+pub const SECOND_SIGHTING: Duration = Duration::from_secs(30);
+/// A pod that is gone that long does not come back to its port.
+pub const TARGET_GONE: Duration = Duration::from_secs(60);
+/// After this a create call that was cut off does not succeed any more (seen: 170 s).
+pub const LATE_CREATE: Duration = Duration::from_secs(300);
+/// `whenScaled: Delete` releases then.
+pub const IDLE: Duration = Duration::from_secs(24 * 3600);
+const MOVES_WITHIN: Duration = Duration::from_secs(600);
+const MOST_MOVES: usize = 3;
+const CONTESTED: Duration = Duration::from_secs(1800);
+const LISTENER_PAUSE: Duration = Duration::from_secs(300);
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Facts with a time, for decisions that need two sightings or a pause.
 #[derive(Clone, Debug)]
@@ -16,6 +39,8 @@ pub struct Memory {
     pub started_at: Timestamp,
     /// The last create call without a clear answer.
     pub unclear_create_at: Option<Timestamp>,
+    /// This process has sent a create call.
+    pub allocated: bool,
     /// Refused allocations in a row, the last refusal, and the moment before which no create call is sent.
     pub allocation: Option<AllocationPause>,
     /// Addresses of ours that are one too many, since when.
@@ -27,7 +52,7 @@ pub struct Memory {
     /// Where we bound each address last, and when somebody moved it away (10 minutes back).
     pub moved_away: BTreeMap<Ordinal, Vec<Timestamp>>,
     /// Bindings we made and saw confirmed: who moves them now is somebody else.
-    pub bound_by_us: BTreeMap<Ordinal, crate::cloud::Binding>,
+    pub bound_by_us: BTreeMap<Ordinal, Binding>,
     /// No bind before this moment: somebody keeps moving the address away.
     pub contested_until: BTreeMap<Ordinal, Timestamp>,
     /// First of the two lists that showed nothing of a deleted object.
@@ -55,6 +80,7 @@ impl Memory {
         Self {
             started_at,
             unclear_create_at: None,
+            allocated: false,
             allocation: None,
             surplus_since: BTreeMap::new(),
             target_gone_since: BTreeMap::new(),
@@ -67,4 +93,126 @@ impl Memory {
             listener_refused: BTreeMap::new(),
         }
     }
+}
+
+impl Memory {
+    /// Takes in what was seen. Call it after each observation, before the plan.
+    pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
+        let CloudState::Seen(cloud) = &observed.cloud else { return };
+        let holdings = Holdings::of(cloud, desired, observed);
+        let surplus = holdings.ours.values().filter(|several| several.len() > 1).flatten();
+        self.surplus_since = since(&self.surplus_since, surplus.map(|address| address.id.clone()), now);
+        let gone = holdings.ours.iter().filter(|(ordinal, several)| {
+            observed.stateful_set.is_some()
+                && !observed.pods.contains_key(ordinal)
+                && several.iter().any(|address| address.binding.is_some())
+        });
+        self.target_gone_since = since(&self.target_gone_since, gone.map(|(ordinal, _)| *ordinal), now);
+        if let Some(set) = &observed.stateful_set {
+            let wanted: Vec<Ordinal> = set.ordinals().collect();
+            let idle = holdings.ours.keys().filter(|ordinal| !wanted.contains(ordinal)).copied();
+            self.idle_since = since(&self.idle_since, idle, now);
+        }
+        let nothing_left = observed.own.deleting && holdings.ours.is_empty();
+        self.empty_since = nothing_left.then(|| self.empty_since.unwrap_or(now));
+        self.watch_for_moves(cloud, &holdings, now);
+    }
+
+    /// An address that we bound, whose target is still there, and that leads elsewhere: somebody moved it.
+    fn watch_for_moves(&mut self, cloud: &CloudView, holdings: &Holdings<'_>, now: Timestamp) {
+        let moved: Vec<Ordinal> = self
+            .bound_by_us
+            .iter()
+            .filter(|(ordinal, ours)| {
+                let here = cloud
+                    .ports
+                    .get(ordinal)
+                    .is_some_and(|ports| ports.iter().any(|port| port.id == ours.port));
+                let exists = holdings.ours.contains_key(ordinal);
+                let bound = cloud.addresses.iter().any(|address| address.binding.as_ref() == Some(*ours));
+                here && exists && !bound
+            })
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        for ordinal in moved {
+            self.bound_by_us.remove(&ordinal);
+            let moves = self.moved_away.entry(ordinal).or_default();
+            moves.retain(|at| *at + MOVES_WITHIN > now);
+            moves.push(now);
+            if moves.len() >= MOST_MOVES {
+                moves.clear();
+                self.contested_until.insert(ordinal, now + CONTESTED);
+            }
+        }
+    }
+
+    /// Takes in what the probes say about the plan that was made.
+    pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
+        let Some(kafka) = &observed.kafka else { return };
+        for (ordinal, probe) in &kafka.probes {
+            if judge(plan, kafka, *ordinal) == Some(ProbeVerdict::Good) {
+                self.reached.insert(*ordinal, probe.through);
+            }
+        }
+    }
+
+    /// Takes in how an action ended. `jitter` in 0..1 spreads retries.
+    pub fn record(&mut self, action: &Action, result: &Result<(), Cause>, now: Timestamp, jitter: f64) {
+        match (action, result) {
+            (Action::Allocate { ordinal, new, .. }, Ok(())) => {
+                self.allocated = true;
+                self.allocation = None;
+                self.bound_by_us.insert(*ordinal, new.binding.clone());
+            }
+            (Action::Allocate { .. }, Err(cause)) => self.record_failed_allocation(cause, now, jitter),
+            (Action::Bind { ordinal, to, .. }, Ok(())) => {
+                self.bound_by_us.insert(*ordinal, to.clone());
+            }
+            (
+                Action::Unbind { ordinal, .. }
+                | Action::Release { ordinal, .. }
+                | Action::Retain { ordinal, .. },
+                Ok(()),
+            ) => {
+                self.bound_by_us.remove(ordinal);
+            }
+            (Action::Advertise { ordinal, .. }, Ok(())) => {
+                self.listener_refused.remove(ordinal);
+            }
+            (Action::Advertise { ordinal, .. }, Err(Cause::ListenerNotApplied(text))) => {
+                self.listener_refused.insert(*ordinal, (now + LISTENER_PAUSE, text.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn record_failed_allocation(&mut self, cause: &Cause, now: Timestamp, jitter: f64) {
+        let Cause::Cloud(error) = cause else { return };
+        self.allocated = true;
+        match &error.fault {
+            CloudFault::Unclear(_) => self.unclear_create_at = Some(now),
+            CloudFault::PortAlreadyBound(_) | CloudFault::RevisionChanged => {}
+            fault => {
+                let failures = self.allocation.as_ref().map_or(0, |pause| pause.failures) + 1;
+                let doubled =
+                    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16) - 1)).min(LONGEST_PAUSE);
+                let until = now + doubled.mul_f64(1.0 + 0.2 * jitter);
+                self.allocation = Some(AllocationPause { failures, fault: fault.clone(), until });
+            }
+        }
+    }
+}
+
+/// Keeps the first time of what is still there, starts one for what is new, drops the rest.
+fn since<K: Ord>(
+    before: &BTreeMap<K, Timestamp>,
+    now_there: impl Iterator<Item = K>,
+    now: Timestamp,
+) -> BTreeMap<K, Timestamp> {
+    now_there
+        .map(|key| {
+            let first = before.get(&key).copied().unwrap_or(now);
+            (key, first)
+        })
+        .collect()
 }

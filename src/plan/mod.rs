@@ -9,18 +9,157 @@
 //! | `deletion.rs` | what goes when the object goes |
 //! | `status.rs` | what people are told |
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use jiff::Timestamp;
 
 use crate::{
-    api::conditions::Reason,
+    api::{Mode, conditions::Reason},
     cloud::{Binding, BoundAddress, NewFloatingIp},
     domain::{AddressId, Endpoint, NodeId, Ordinal, OwnerMarker, Revision, Uid},
     kafka::SettingChange,
 };
 
+mod bindings;
+mod conditions;
+mod deletion;
 pub mod desired;
+mod exposure;
+pub mod failure;
+mod listeners;
 pub mod memory;
 pub mod observed;
+mod ownership;
+pub mod status;
+mod words;
+
+use desired::{Desired, WantedProvider};
+use memory::Memory;
+use observed::{CloudState, CloudView, CredentialProblem, Observed};
+
+/// How often the cloud is looked at although nothing happened.
+const DRIFT: Duration = Duration::from_secs(300);
+/// How soon to look again at something that is on its way and sends no event.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Decides what to do now. With `observed.kafka == None` only bindings are decided, and `ask_kafka` says whether there
+/// is more.
+pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan {
+    let mut plan = if observed.own.deleting {
+        deletion::plan(desired, observed, memory, now)
+    } else {
+        living(desired, observed, memory, now)
+    };
+    let words: Vec<String> = plan.actions.iter().map(|action| words::action(action, desired)).collect();
+    plan.outstanding.splice(0..0, words);
+    if desired.mode == Mode::Plan {
+        plan.actions.clear();
+    }
+    let probes = if plan.addresses.values().any(|held| held.outside.is_some()) {
+        desired.probe_interval
+    } else {
+        DRIFT
+    };
+    plan.wake_in(probes.min(DRIFT));
+    plan
+}
+
+/// The road of a live object: is it servable at all, then addresses, then listeners.
+fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(problem) = refused_as_a_whole(desired, observed) {
+        plan.problems.push(problem);
+        return plan;
+    }
+    match &desired.provider {
+        WantedProvider::Static => bindings::stated(desired, observed, &mut plan),
+        WantedProvider::OpenStack { .. } => match seen(observed) {
+            Ok(cloud) => bindings::plan(desired, observed, cloud, memory, now, &mut plan),
+            Err(problem) => plan.problems.push(problem),
+        },
+    }
+    listeners::plan(desired, observed, memory, now, &mut plan);
+    hold_first(observed, &mut plan);
+    plan
+}
+
+/// | the object | then |
+/// |---|---|
+/// | an older one wants the same StatefulSet and listener (the older creationTimestamp wins, then the UID) | `TargetInUse` |
+/// | its StatefulSet does not exist | `StatefulSetNotFound`; nothing is touched, since pods may live on |
+/// | its pods use the node's network | `HostNetworkRefused` |
+fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem> {
+    if let Some(rival) = ownership::older_rival(desired, observed) {
+        let text = format!(
+            "{rival} is older and serves StatefulSet {} with the same listener; delete one of the two",
+            desired.stateful_set
+        );
+        return Some(Problem::new(Reason::TargetInUse, text));
+    }
+    let Some(set) = &observed.stateful_set else {
+        let text = format!(
+            "StatefulSet {} does not exist in namespace {}; addresses are kept as they are",
+            desired.stateful_set, desired.key.namespace
+        );
+        return Some(Problem::new(Reason::StatefulSetNotFound, text));
+    };
+    set.host_network.then(|| {
+        let text = "the brokers run with hostNetwork, so an address would expose the node; run them without";
+        Problem::new(Reason::HostNetworkRefused, text)
+    })
+}
+
+/// The cloud, or why nothing is decided about it.
+fn seen(observed: &Observed) -> Result<&CloudView, Problem> {
+    match &observed.cloud {
+        CloudState::Seen(view) => Ok(view),
+        CloudState::NotUsed => Err(Problem::new(Reason::InvalidSpec, "the provider needs no cloud")),
+        CloudState::NoCredential(CredentialProblem::SecretMissing { name }) => Err(Problem::new(
+            Reason::SecretNotFound,
+            format!("Secret {name} does not exist in this namespace; create it"),
+        )),
+        CloudState::NoCredential(CredentialProblem::Malformed { name, problem }) => {
+            Err(Problem::new(Reason::SecretMalformed, format!("Secret {name}: {problem}")))
+        }
+        CloudState::Failed(error) => Err(failure::problem_of_cloud(error)),
+    }
+}
+
+/// I4: the finalizers are confirmed before the first write anywhere else.
+fn hold_first(observed: &Observed, plan: &mut Plan) {
+    if plan.actions.is_empty() {
+        return;
+    }
+    let mut first = Vec::new();
+    if !observed.own.held {
+        first.push(Action::HoldObject);
+    }
+    if matches!(&observed.cloud, CloudState::Seen(view) if !view.secret_held) {
+        first.push(Action::HoldSecret);
+    }
+    plan.actions.splice(0..0, first);
+}
+
+impl Plan {
+    /// Looks again no later than this.
+    fn wake_in(&mut self, wait: Duration) {
+        self.look_again = Some(self.look_again.map_or(wait, |other| other.min(wait)));
+    }
+
+    fn wake_at(&mut self, at: Timestamp, now: Timestamp) {
+        self.wake_in(
+            Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(100),
+        );
+    }
+
+    fn wait(&mut self, ordinal: Ordinal, reason: Reason, message: impl Into<String>) {
+        self.brokers.insert(ordinal, Verdict::Waiting(Problem::new(reason, message)));
+    }
+
+    fn refuse(&mut self, ordinal: Ordinal, reason: Reason, message: impl Into<String>) {
+        self.brokers.insert(ordinal, Verdict::Refused(Problem::new(reason, message)));
+    }
+}
 
 /// What to do now, what is outstanding after that, and what every broker should be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +172,12 @@ pub struct Plan {
     pub brokers: BTreeMap<Ordinal, Verdict>,
     /// What is wrong with the object as a whole, gravest first.
     pub problems: Vec<Problem>,
+    /// Nothing that keeps anything from working, but somebody should know.
+    pub warnings: Vec<Problem>,
+    /// The address of each broker, as the cloud or the user states it.
+    pub addresses: BTreeMap<Ordinal, Held>,
+    /// What each broker shall tell clients outside, once it is known.
+    pub endpoints: BTreeMap<Ordinal, Endpoint>,
     /// The Kafka side must be observed before more can be decided.
     pub ask_kafka: bool,
     /// When to look again although nothing happened; `None`: only when something happens.
@@ -46,6 +191,26 @@ pub struct Problem {
     pub reason: Reason,
     /// What is the matter and what to do.
     pub message: String,
+}
+
+impl Problem {
+    /// A listed reason with the sentence for this case.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// An address that belongs to a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its identifier in the cloud; `None` with provider Static.
+    pub id: Option<AddressId>,
+    /// It is the user's own.
+    pub adopted: bool,
+    /// Set when it leads to the broker.
+    pub outside: Option<Outside>,
 }
 
 /// Where one broker stands.
@@ -151,6 +316,26 @@ pub enum Action {
     },
     /// Removes the annotation that allowed a replacement, after the replacement exists.
     ClearReplace,
+}
+
+impl Action {
+    /// The broker it is about.
+    pub fn ordinal(&self) -> Option<Ordinal> {
+        match self {
+            Self::Allocate { ordinal, .. }
+            | Self::Bind { ordinal, .. }
+            | Self::Unbind { ordinal, .. }
+            | Self::Retain { ordinal, .. }
+            | Self::Release { ordinal, .. }
+            | Self::Advertise { ordinal, .. }
+            | Self::Withdraw { ordinal, .. } => Some(*ordinal),
+            Self::HoldObject
+            | Self::LetObjectGo
+            | Self::HoldSecret
+            | Self::LetSecretGo
+            | Self::ClearReplace => None,
+        }
+    }
 }
 
 /// A pod at one moment: the same name with another UID is another pod.

@@ -37,6 +37,8 @@ pub struct Observed {
 /// The object itself.
 #[derive(Clone, Debug)]
 pub struct Own {
+    /// `metadata.uid`.
+    pub uid: Uid,
     /// `metadata.generation`.
     pub generation: i64,
     /// Our finalizer is on it.

@@ -1,0 +1,541 @@
+//! Which address leads to which broker.
+//!
+//! | wanted | in the cloud | target | do |
+//! |---|---|---|---|
+//! | yes | none, none recorded | known | one POST that creates and binds (unique key: a repeat is a 409) |
+//! | yes | none, none recorded | not known yet | wait; allocate nothing |
+//! | yes | one of ours, bound to the target | | nothing |
+//! | yes | one of ours, bound elsewhere or unbound | known | one PUT with If-Match |
+//! | yes | one of ours | port holds ours for another broker | unbind that one first, then bind |
+//! | yes | none or one | port holds an address without our marker | `PortHasForeignAddress` |
+//! | yes | one of ours | gone | keep it; still bound to a surviving port after 60 s: unbind |
+//! | yes | several of ours | | keep the bound one, else the oldest; release the others after two sightings 30 s apart |
+//! | yes | recorded in status, exists, marker altered | | `MarkerLost` |
+//! | yes | recorded in status, not in the cloud | | `AddressLost`, or `ProjectChanged` (I9) |
+//! | yes | same cluster and name, UID gone, or retained | | take over by one PUT: marker and binding |
+//! | yes, `address:` | in the project, free | known | bind |
+//! | yes, `address:` | bound by somebody else, or wanted by an older object | | `AddressInUse` |
+//! | yes | we bound it, somebody moved it 3 times in 10 min | | `Contested` for 30 min |
+//! | no (scaled down) | one of ours | | keep: Idle; still bound 60 s after the pod is gone: unbind |
+//! | any | our cluster, object unknown | | report `OrphanAddress` |
+//!
+//! A create call without a clear answer is not waited for: it carries port and fixed IP, so while a fresh and complete
+//! list shows neither our marker nor a holder of the port, a second call cannot make a second binding - the later of
+//! the two gets 409. Should the pod have moved in between and the first call still succeed for the old port, there are
+//! several of ours, which has a row of its own.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Action, Held, Outside, Plan, PodIdentity, Problem, SOON, Verdict,
+    desired::Desired,
+    exposure::{self, Exposure},
+    failure::problem_of_cloud,
+    memory::{self, Memory},
+    observed::{CloudView, Observed, PodView},
+    ownership::{self, Holdings, Owner},
+};
+use crate::{
+    api::{Retention, conditions::Reason},
+    cloud::{Binding, CloudError, FloatingIp, NewFloatingIp, Port},
+    domain::{AddressId, Ordinal, OwnerMarker},
+};
+
+/// Provider Static: addresses come from the spec.
+pub fn stated(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    for ordinal in observed.stateful_set.iter().flat_map(|set| set.ordinals()) {
+        match desired.chosen_addresses.get(&ordinal) {
+            Some(address) => {
+                let outside = Some(Outside::Stated(*address));
+                plan.addresses.insert(ordinal, Held { address: *address, id: None, adopted: true, outside });
+                plan.brokers.insert(ordinal, Verdict::Settled);
+            }
+            None => {
+                let text = format!(
+                    "set the address of broker {ordinal} in spec.brokers: provider Static allocates none"
+                );
+                plan.refuse(ordinal, Reason::AddressMissing, text);
+            }
+        }
+    }
+}
+
+/// Provider OpenStack.
+pub fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    cloud: &CloudView,
+    memory: &Memory,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let holdings = Holdings::of(cloud, desired, observed);
+    let mut bindings =
+        Bindings { desired, observed, cloud, memory, now, holdings, touched: BTreeSet::new(), plan };
+    let wanted: Vec<Ordinal> = observed.stateful_set.iter().flat_map(|set| set.ordinals()).collect();
+    for ordinal in &wanted {
+        bindings.broker(*ordinal);
+    }
+    bindings.idle(&wanted);
+    bindings.surplus();
+    bindings.orphans();
+    let replaced = desired.replace.iter().all(|ordinal| plan.addresses.contains_key(ordinal));
+    if !desired.replace.is_empty() && replaced {
+        plan.actions.push(Action::ClearReplace);
+    }
+}
+
+/// A pod and the port that its address belongs to.
+struct KnownTarget<'a> {
+    pod: &'a PodView,
+    port: &'a Port,
+    binding: Binding,
+}
+
+struct Bindings<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    cloud: &'a CloudView,
+    memory: &'a Memory,
+    now: Timestamp,
+    holdings: Holdings<'a>,
+    /// Addresses that an action of this plan changes: nothing else is decided about them before they were read again.
+    touched: BTreeSet<AddressId>,
+    plan: &'a mut Plan,
+}
+
+impl<'a> Bindings<'a> {
+    fn broker(&mut self, ordinal: Ordinal) {
+        let target = self.target(ordinal);
+        if let Some(address) = self.desired.chosen_addresses.get(&ordinal) {
+            let chosen = self.cloud.addresses.iter().find(|known| known.address == *address);
+            let Some(chosen) = chosen else {
+                let text = format!("the project has no floating IP {address}; correct spec.brokers");
+                return self.plan.refuse(ordinal, Reason::AddressNotFound, text);
+            };
+            return self.adopt(ordinal, chosen, target);
+        }
+        if !self.give_up_adopted(ordinal) {
+            return;
+        }
+        let ours = self.holdings.ours.get(&ordinal).and_then(|several| keeper(several, target.as_ref().ok()));
+        let left =
+            self.holdings.take_over.get(&ordinal).and_then(|several| keeper(several, target.as_ref().ok()));
+        match (ours, left) {
+            (Some(address), _) => self.bind(ordinal, address, target, None, false),
+            (None, Some(address)) => {
+                let marker = ownership::marker(self.desired, self.observed, ordinal);
+                self.bind(ordinal, address, target, Some(marker), false);
+            }
+            (None, None) => self.allocate(ordinal, target),
+        }
+    }
+
+    /// The pod's port, or why there is none to bind to.
+    fn target(&self, ordinal: Ordinal) -> Result<KnownTarget<'a>, Verdict> {
+        let waiting = |text: &str| Verdict::Waiting(Problem::new(Reason::WaitingForPod, text));
+        let pod = self.observed.pods.get(&ordinal).filter(|pod| !pod.terminating);
+        let pod = pod.ok_or_else(|| waiting("the pod does not exist or is on its way out"))?;
+        let fixed_ip = pod.ip.ok_or_else(|| waiting("the pod has no address yet"))?;
+        let refused = |reason, text: String| Err(Verdict::Refused(Problem::new(reason, text)));
+        let ports = self.cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
+        match ports {
+            [] => refused(
+                Reason::PodWithoutPort,
+                format!(
+                    "no port of the project has the pod's address {fixed_ip}; is it on an overlay network, or in another project?"
+                ),
+            ),
+            [port] if port.project != self.cloud.project => refused(
+                Reason::PortOfAnotherProject,
+                format!(
+                    "the pod's port {} belongs to project {}, the credential to {}",
+                    port.id, port.project, self.cloud.project
+                ),
+            ),
+            [port] => Ok(KnownTarget { pod, port, binding: Binding { port: port.id.clone(), fixed_ip } }),
+            several => refused(
+                Reason::PortAmbiguous,
+                format!("{} ports have the pod's address {fixed_ip}; set podNetwork", several.len()),
+            ),
+        }
+    }
+
+    fn held(&mut self, ordinal: Ordinal, address: &FloatingIp, adopted: bool, outside: Option<Outside>) {
+        let held = Held { address: address.address, id: Some(address.id.clone()), adopted, outside };
+        self.plan.addresses.insert(ordinal, held);
+    }
+
+    fn settle_or(&mut self, ordinal: Ordinal, verdict: Verdict) {
+        if matches!(verdict, Verdict::Refused(_)) {
+            self.plan.wake_in(super::DRIFT.min(Duration::from_secs(30)));
+        }
+        self.plan.brokers.insert(ordinal, verdict);
+    }
+
+    fn adopt(&mut self, ordinal: Ordinal, chosen: &'a FloatingIp, target: Result<KnownTarget<'a>, Verdict>) {
+        let in_use = |text: String| Verdict::Refused(Problem::new(Reason::AddressInUse, text));
+        let wanted_by = ownership::others(self.desired, self.observed).find(|other| {
+            other.chosen_addresses.contains(&chosen.address)
+                && ownership::is_older(other, self.desired, self.observed)
+        });
+        if let Some(other) = wanted_by {
+            return self.settle_or(
+                ordinal,
+                in_use(format!("{} is wanted by {}, which is older", chosen.address, other.key)),
+            );
+        }
+        let owner = ownership::owner(chosen, self.desired, self.observed);
+        if owner != Owner::Foreign && owner != Owner::Ours(ordinal) && owner != Owner::TakeOver(ordinal) {
+            return self.settle_or(
+                ordinal,
+                in_use(format!("{} was allocated for another broker or object", chosen.address)),
+            );
+        }
+        if chosen.has_port_forwardings {
+            return self.settle_or(ordinal, in_use(format!("{} serves port forwardings", chosen.address)));
+        }
+        let led_by_us = |binding: &Binding| {
+            self.memory.bound_by_us.get(&ordinal) == Some(binding)
+                || self.cloud.ports.values().flatten().any(|port| port.id == binding.port)
+        };
+        match (&chosen.binding, &target) {
+            (Some(bound), Ok(target)) if *bound != target.binding && !led_by_us(bound) => {
+                let text = format!(
+                    "{} is bound to {} by somebody else; free it first",
+                    chosen.address, bound.fixed_ip
+                );
+                self.settle_or(ordinal, in_use(text));
+            }
+            _ => self.bind(ordinal, chosen, target, None, true),
+        }
+    }
+
+    /// An address that was adopted and is not any more goes back to its owner, unbound. False: that comes first.
+    fn give_up_adopted(&mut self, ordinal: Ordinal) -> bool {
+        let Some(recorded) = self.recorded(ordinal).filter(|recorded| recorded.adopted) else { return true };
+        let address = self.cloud.addresses.iter().find(|address| address.id == recorded.id);
+        let ports = self.cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
+        let still_bound = address.filter(|address| {
+            let ours = ownership::owner(address, self.desired, self.observed) == Owner::Foreign;
+            ours && address
+                .binding
+                .as_ref()
+                .is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
+        });
+        let Some(address) = still_bound else { return true };
+        self.unbind(ordinal, address);
+        self.plan.wait(ordinal, Reason::InProgress, "the adopted address is given back first");
+        false
+    }
+
+    fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
+        let broker = self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)?;
+        let id = AddressId::new(broker.address_id.clone()?);
+        Some(Recorded {
+            id,
+            address: broker.address.clone().unwrap_or_default(),
+            adopted: broker.adopted == Some(true),
+        })
+    }
+
+    fn unbind(&mut self, ordinal: Ordinal, address: &FloatingIp) {
+        if self.touched.insert(address.id.clone()) {
+            self.plan.actions.push(Action::Unbind {
+                ordinal,
+                id: address.id.clone(),
+                read_at: address.revision,
+            });
+        }
+    }
+
+    fn bind(
+        &mut self,
+        ordinal: Ordinal,
+        address: &'a FloatingIp,
+        target: Result<KnownTarget<'a>, Verdict>,
+        marker: Option<OwnerMarker>,
+        adopted: bool,
+    ) {
+        let target = match target {
+            Ok(target) => target,
+            Err(verdict) => {
+                self.held(ordinal, address, adopted, None);
+                self.unbind_after_a_minute(ordinal, address);
+                return self.settle_or(ordinal, verdict);
+            }
+        };
+        if let (Some(bound), None) = (address.bound_to(&target.binding, ordinal), &marker) {
+            self.held(ordinal, address, adopted, Some(Outside::Bound(bound)));
+            return self.settle_or(ordinal, Verdict::Settled);
+        }
+        self.held(ordinal, address, adopted, None);
+        if let Some(verdict) = self.holds_back(ordinal, address, &target) {
+            return self.settle_or(ordinal, verdict);
+        }
+        self.plan.wait(ordinal, Reason::InProgress, "the address is being bound");
+        if self.touched.contains(&address.id) || !self.port_is_free(ordinal, address, &target) {
+            return;
+        }
+        self.touched.insert(address.id.clone());
+        self.plan.actions.push(Action::Bind {
+            ordinal,
+            pod: target.pod.identity.clone(),
+            id: address.id.clone(),
+            read_at: address.revision,
+            to: target.binding,
+            marker,
+        });
+    }
+
+    /// Why an address that could be bound is not.
+    fn holds_back(
+        &self,
+        ordinal: Ordinal,
+        address: &FloatingIp,
+        target: &KnownTarget<'_>,
+    ) -> Option<Verdict> {
+        if let Some(until) = self.memory.contested_until.get(&ordinal).filter(|until| **until > self.now) {
+            let text = format!(
+                "somebody keeps moving {} away from this broker; the next try is at {until:.0}",
+                address.address
+            );
+            return Some(Verdict::Refused(Problem::new(Reason::Contested, text)));
+        }
+        // The first bind of an address is the moment of exposure; following a pod changes nothing about it.
+        let known = self.recorded(ordinal).is_some_and(|recorded| recorded.id == address.id);
+        if known { None } else { self.exposed(target) }
+    }
+
+    fn exposed(&self, target: &KnownTarget<'_>) -> Option<Verdict> {
+        let set = self.observed.stateful_set.as_ref()?;
+        let served = exposure::served_port(self.desired, set.internal_port)?;
+        match exposure::exposure(target.port, self.cloud, served, &set.listening_ports) {
+            Exposure::Open(rule) if !self.desired.accept_exposure => {
+                let text = format!(
+                    "{rule}, so more than port {served} would be reachable; narrow the rule or set acceptExposure"
+                );
+                Some(Verdict::Refused(Problem::new(Reason::InternalExposed, text)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes room at the port where that is ours to do. False: not yet, or not at all.
+    fn port_is_free(&mut self, ordinal: Ordinal, address: &FloatingIp, target: &KnownTarget<'_>) -> bool {
+        let Some((holder, owner)) = self.holdings.holder(&target.binding) else { return true };
+        if holder.id == address.id {
+            return true;
+        }
+        let adopted_here =
+            self.plan.addresses.values().any(|held| held.adopted && held.id.as_ref() == Some(&holder.id))
+                || self.desired.chosen_addresses.values().any(|chosen| *chosen == holder.address);
+        match owner {
+            Owner::Ours(other) | Owner::TakeOver(other) => self.unbind(other, holder),
+            _ if adopted_here => self.unbind(ordinal, holder),
+            _ => {
+                self.settle_or(ordinal, foreign_holder(holder));
+                return false;
+            }
+        }
+        // The holder may be moved away by an action of this plan already: then its place is free in this round too.
+        true
+    }
+
+    fn allocate(&mut self, ordinal: Ordinal, target: Result<KnownTarget<'a>, Verdict>) {
+        if let Some(verdict) = self.lost(ordinal) {
+            return self.settle_or(ordinal, verdict);
+        }
+        let target = match target {
+            Ok(target) => target,
+            Err(verdict) => return self.settle_or(ordinal, verdict),
+        };
+        if let Some((holder, owner)) = self.holdings.holder(&target.binding) {
+            return match owner {
+                Owner::Ours(other) | Owner::TakeOver(other) => {
+                    self.unbind(other, holder);
+                    self.plan.wait(
+                        ordinal,
+                        Reason::InProgress,
+                        "an address of another broker leaves the port first",
+                    );
+                }
+                _ => self.settle_or(ordinal, foreign_holder(holder)),
+            };
+        }
+        if let Some(verdict) = self.exposed(&target) {
+            return self.settle_or(ordinal, verdict);
+        }
+        if let Some(pause) = self.memory.allocation.as_ref().filter(|pause| pause.until > self.now) {
+            self.plan.wake_at(pause.until, self.now);
+            let error = CloudError { operation: "create a floating IP", fault: pause.fault.clone() };
+            return self.settle_or(ordinal, Verdict::Refused(problem_of_cloud(&error)));
+        }
+        self.plan.wait(ordinal, Reason::InProgress, "an address is being allocated");
+        self.plan.actions.push(Action::Allocate {
+            ordinal,
+            pod: PodIdentity::clone(&target.pod.identity),
+            new: NewFloatingIp {
+                network: self.cloud.floating_network.clone(),
+                description: ownership::marker(self.desired, self.observed, ordinal).to_string(),
+                binding: target.binding,
+                qos_policy: None,
+            },
+        });
+    }
+
+    /// I9: what is recorded and not there is lost, not missing.
+    fn lost(&mut self, ordinal: Ordinal) -> Option<Verdict> {
+        let recorded = self.recorded(ordinal).filter(|recorded| !recorded.adopted)?;
+        let Recorded { id, address, .. } = recorded;
+        let refused = |reason, text: String| Some(Verdict::Refused(Problem::new(reason, text)));
+        let marker = ownership::marker(self.desired, self.observed, ordinal);
+        if let Some(altered) = self.cloud.addresses.iter().find(|known| known.id == id) {
+            let text = format!("somebody changed the description of {address}; restore it: \"{marker}\"");
+            let held = altered.clone();
+            self.held(ordinal, &held, false, None);
+            return refused(Reason::MarkerLost, text);
+        }
+        let project = self.cloud.project.as_str();
+        let before = self.observed.own.status.project_id.as_deref();
+        if let Some(before) = before.filter(|before| *before != project) {
+            let text = format!(
+                "the addresses are in project {before}, the credential is of project {project}; use one of {before}"
+            );
+            return refused(Reason::ProjectChanged, text);
+        }
+        if self.desired.replace.contains(&ordinal) {
+            return None;
+        }
+        let text = format!(
+            "{address} ({id}) is not in the cloud any more; set brokers[].address, or annotate kafkaaccess.dev/replace: \"{ordinal}\" for a new one"
+        );
+        refused(Reason::AddressLost, text)
+    }
+
+    fn unbind_after_a_minute(&mut self, ordinal: Ordinal, address: &FloatingIp) {
+        let Some(since) = self.memory.target_gone_since.get(&ordinal) else { return };
+        if address.binding.is_none() {
+            return;
+        }
+        let due = *since + memory::TARGET_GONE;
+        if due <= self.now { self.unbind(ordinal, address) } else { self.plan.wake_at(due, self.now) }
+    }
+
+    /// Addresses of brokers that should not exist.
+    fn idle(&mut self, wanted: &[Ordinal]) {
+        let idle: Vec<(Ordinal, &FloatingIp)> = self
+            .holdings
+            .ours
+            .iter()
+            .filter(|(ordinal, _)| !wanted.contains(ordinal))
+            .filter_map(|(ordinal, several)| Some((*ordinal, *several.first()?)))
+            .collect();
+        for (ordinal, address) in idle {
+            self.held(ordinal, address, false, None);
+            self.plan.brokers.insert(ordinal, Verdict::Idle);
+            self.unbind_after_a_minute(ordinal, address);
+            if self.desired.retention.when_scaled == Retention::Delete {
+                self.release_idle(ordinal, address);
+            }
+        }
+    }
+
+    /// I10: what is stored in Kafka for a broker that is scaled away cannot be asked nor removed, and would come back
+    /// with it. So with a listener of ours the address is kept.
+    fn release_idle(&mut self, ordinal: Ordinal, address: &FloatingIp) {
+        if self.desired.listener.is_some() {
+            let text = format!(
+                "{} is kept although whenScaled is Delete: broker {ordinal} may still store it; scale up once and delete the object, or keep it",
+                address.address
+            );
+            return self.plan.warnings.push(Problem::new(Reason::ReleaseBlocked, text));
+        }
+        let Some(since) = self.memory.idle_since.get(&ordinal) else { return };
+        let due = *since + memory::IDLE;
+        if due > self.now {
+            return self.plan.wake_at(due, self.now);
+        }
+        if self.touched.insert(address.id.clone()) {
+            let marker = ownership::marker(self.desired, self.observed, ordinal);
+            self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
+        }
+    }
+
+    /// Several of ours for one broker.
+    fn surplus(&mut self) {
+        let kept: BTreeSet<AddressId> =
+            self.plan.addresses.values().filter_map(|held| held.id.clone()).collect();
+        let surplus: Vec<(Ordinal, &FloatingIp)> = self
+            .holdings
+            .ours
+            .iter()
+            .filter(|(_, several)| several.len() > 1)
+            .flat_map(|(ordinal, several)| several.iter().map(|address| (*ordinal, *address)))
+            .filter(|(_, address)| !kept.contains(&address.id))
+            .collect();
+        for (ordinal, address) in surplus {
+            let Some(since) = self.memory.surplus_since.get(&address.id) else {
+                self.plan.wake_in(memory::SECOND_SIGHTING + SOON);
+                continue;
+            };
+            let due = *since + memory::SECOND_SIGHTING;
+            if due > self.now {
+                self.plan.wake_at(due, self.now);
+            } else if !advertised_by_anybody(self.observed, address) {
+                let marker = ownership::marker(self.desired, self.observed, ordinal);
+                self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
+            } else {
+                self.plan.ask_kafka |= self.observed.kafka.is_none();
+            }
+        }
+    }
+
+    fn orphans(&mut self) {
+        for orphan in &self.holdings.orphans {
+            let text = format!(
+                "{} ({}) is marked for an object that does not exist: {}",
+                orphan.address, orphan.id, orphan.description
+            );
+            self.plan.warnings.push(Problem::new(Reason::OrphanAddress, text));
+        }
+    }
+}
+
+fn foreign_holder(holder: &FloatingIp) -> Verdict {
+    let text = format!(
+        "the pod's port holds {}, which is not ours; set brokers[].address: {} to adopt it, or remove it",
+        holder.address, holder.address
+    );
+    Verdict::Refused(Problem::new(Reason::PortHasForeignAddress, text))
+}
+
+struct Recorded {
+    id: AddressId,
+    address: String,
+    adopted: bool,
+}
+
+/// The one to keep: bound to the target, else bound at all, else the oldest.
+fn keeper<'a>(oldest_first: &[&'a FloatingIp], target: Option<&KnownTarget<'_>>) -> Option<&'a FloatingIp> {
+    let at_target = |address: &&&FloatingIp| {
+        target.is_some_and(|target| address.binding.as_ref() == Some(&target.binding))
+    };
+    let found = oldest_first
+        .iter()
+        .find(at_target)
+        .or_else(|| oldest_first.iter().find(|address| address.binding.is_some()));
+    found.or(oldest_first.first()).copied()
+}
+
+/// I10, for an address that is one too many: unknown counts as advertised.
+fn advertised_by_anybody(observed: &Observed, address: &FloatingIp) -> bool {
+    let Some(kafka) = &observed.kafka else { return true };
+    let host = address.address.to_string();
+    kafka.internal.values().any(|view| match view {
+        Ok(view) => crate::listeners::dynamic::names_host(view, &host),
+        Err(_) => true,
+    })
+}

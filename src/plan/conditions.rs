@@ -1,0 +1,91 @@
+//! Conditions: which, and since when.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Problem;
+use crate::api::conditions::{ConditionType, Reason};
+
+/// Longest message that is written.
+pub const LONGEST_MESSAGE: usize = 1024;
+
+/// Three-valued, as Kubernetes spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// So it is.
+    True,
+    /// So it is not.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Status {
+    /// The API's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition to report.
+pub struct Finding {
+    /// Which.
+    pub kind: ConditionType,
+    /// Its value.
+    pub status: Status,
+    /// Why.
+    pub problem: Problem,
+}
+
+impl Finding {
+    /// A condition that needs no explanation beyond its reason.
+    pub fn plain(kind: ConditionType, status: Status, reason: Reason) -> Self {
+        Self { kind, status, problem: Problem::new(reason, reason.meaning()) }
+    }
+}
+
+/// The conditions to write: `lastTransitionTime` moves with the status value only.
+pub fn merge(
+    previous: &[Condition],
+    findings: Vec<Finding>,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let condition = |finding: Finding| {
+        let kind: &str = finding.kind.into();
+        let before = previous.iter().find(|condition| condition.type_ == kind);
+        let unchanged = before.filter(|before| before.status == finding.status.word());
+        let since =
+            unchanged.map_or_else(|| Time(to_seconds(now)), |before| before.last_transition_time.clone());
+        Condition {
+            type_: kind.to_owned(),
+            status: finding.status.word().to_owned(),
+            reason: finding.problem.reason.to_string(),
+            message: shortened(&finding.problem.message),
+            last_transition_time: since,
+            observed_generation: Some(generation),
+        }
+    };
+    findings.into_iter().map(condition).collect()
+}
+
+/// The API server keeps whole seconds; a fraction would make every status differ from the stored one.
+pub fn to_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// At most [`LONGEST_MESSAGE`] bytes, cut at a character.
+pub fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST_MESSAGE {
+        return text.to_owned();
+    }
+    let mut end = LONGEST_MESSAGE - 3;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", &text[..end])
+}

@@ -1,0 +1,225 @@
+//! What goes when the object goes, and in which order.
+//!
+//! | stage | when | do |
+//! |---|---|---|
+//! | 1 | our listener is stored in a broker | withdraw it |
+//! | 2 | a broker advertises an address, or its stored values cannot be read | keep the address: `ReleaseBlocked` (I10) |
+//! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
+//! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
+//! | 4 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
+//!
+//! A create call that was cut off may still succeed (Neutron: up to 170 s later), so stage 4 waits 5 minutes after an
+//! unclear one, and after the start of a process that has not seen the whole life of the object.
+
+use jiff::Timestamp;
+
+use super::{
+    Action, Held, Plan, Problem, SOON, Verdict,
+    desired::{Desired, WantedProvider},
+    memory::{self, Memory},
+    observed::{CloudState, CloudView, Observed},
+    ownership::{self, Holdings},
+};
+use crate::{
+    api::{Mode, Retention, Rollout, conditions::Reason},
+    cloud::FloatingIp,
+    domain::Ordinal,
+    listeners::dynamic,
+};
+
+/// Decides for an object that is being deleted.
+pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    if !observed.own.held {
+        return plan;
+    }
+    if desired.mode == Mode::Plan {
+        let text = "mode is Plan, so the deletion releases nothing and waits; set spec.mode to Apply";
+        plan.problems.push(Problem::new(Reason::PlanOnly, text));
+    }
+    withdraw(desired, observed, &mut plan);
+    match &desired.provider {
+        WantedProvider::Static => {
+            if plan.actions.is_empty() && !plan.ask_kafka && !blocked(&plan) {
+                plan.actions.push(Action::LetObjectGo);
+            }
+        }
+        WantedProvider::OpenStack { .. } => match super::seen(observed) {
+            Ok(cloud) => addresses(desired, observed, cloud, memory, now, &mut plan),
+            Err(problem) => {
+                plan.problems.push(problem);
+                plan.wake_in(SOON);
+            }
+        },
+    }
+    plan
+}
+
+fn blocked(plan: &Plan) -> bool {
+    plan.brokers.values().any(|verdict| matches!(verdict, Verdict::Releasing(Some(_))))
+}
+
+/// Stage 1 and 2.
+fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    let (Some(listener), Some(set)) = (&desired.listener, &observed.stateful_set) else { return };
+    let Some(kafka) = &observed.kafka else {
+        plan.ask_kafka = true;
+        return;
+    };
+    let existing = observed
+        .own
+        .status
+        .brokers
+        .iter()
+        .filter(|broker| broker.address.is_some())
+        .map(|b| Ordinal(b.ordinal));
+    let ordinals: std::collections::BTreeSet<Ordinal> = set.ordinals().chain(existing).collect();
+    for ordinal in ordinals {
+        let verdict = match kafka.internal.get(&ordinal) {
+            Some(Ok(view)) => {
+                let changes = dynamic::withdraw(view, &listener.name);
+                let stored_by_us = listener.rollout != Rollout::Manual;
+                if !changes.is_empty() && stored_by_us {
+                    plan.actions.push(Action::Withdraw { ordinal, node: view.node, changes });
+                    Some(Problem::new(Reason::Releasing, "the listener is being withdrawn"))
+                } else if names_our_address(observed, view, ordinal) {
+                    let text = format!(
+                        "broker {} still advertises its address; remove listener {} from its configuration and restart it, or set whenDeleted: Retain",
+                        view.node, listener.name
+                    );
+                    Some(Problem::new(Reason::ReleaseBlocked, text))
+                } else {
+                    None
+                }
+            }
+            Some(Err(error)) => Some(Problem::new(
+                Reason::ReleaseBlocked,
+                format!(
+                    "{}-{ordinal} cannot be asked what it advertises ({error}); bring it up, or delete the StatefulSet",
+                    desired.stateful_set
+                ),
+            )),
+            None if listener.rollout == Rollout::Manual => None,
+            None => Some(Problem::new(
+                Reason::ReleaseBlocked,
+                format!(
+                    "{}-{ordinal} does not run, and its stored listener would come back with it; bring it up (scale up), delete the StatefulSet, or set whenDeleted: Retain",
+                    desired.stateful_set
+                ),
+            )),
+        };
+        if verdict.is_some() {
+            plan.wake_in(SOON);
+        }
+        plan.brokers.insert(ordinal, Verdict::Releasing(verdict));
+    }
+}
+
+fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {
+    let recorded = observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0);
+    recorded
+        .and_then(|broker| broker.address.as_ref())
+        .is_some_and(|address| dynamic::names_host(view, address))
+}
+
+/// Stage 3 and 4.
+fn addresses(
+    desired: &Desired,
+    observed: &Observed,
+    cloud: &CloudView,
+    memory: &Memory,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let holdings = Holdings::of(cloud, desired, observed);
+    for (ordinal, several) in &holdings.ours {
+        for address in several {
+            let held = Held {
+                address: address.address,
+                id: Some(address.id.clone()),
+                adopted: false,
+                outside: None,
+            };
+            plan.addresses.insert(*ordinal, held);
+            let verdict = plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
+            if *verdict == Verdict::Releasing(None) && !plan.ask_kafka {
+                plan.actions.push(let_go(desired, observed, *ordinal, address));
+            }
+        }
+    }
+    let adopted: Vec<(Ordinal, &FloatingIp)> = desired
+        .chosen_addresses
+        .iter()
+        .filter_map(|(ordinal, chosen)| {
+            Some((*ordinal, cloud.addresses.iter().find(|a| a.address == *chosen)?))
+        })
+        .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
+        .collect();
+    for (ordinal, address) in &adopted {
+        if matches!(plan.brokers.get(ordinal), None | Some(Verdict::Releasing(None))) && !plan.ask_kafka {
+            plan.actions.push(Action::Unbind {
+                ordinal: *ordinal,
+                id: address.id.clone(),
+                read_at: address.revision,
+            });
+        }
+    }
+    if holdings.ours.is_empty()
+        && adopted.is_empty()
+        && plan.actions.is_empty()
+        && !plan.ask_kafka
+        && !blocked(plan)
+    {
+        finish(observed, memory, now, plan);
+    }
+}
+
+fn let_go(desired: &Desired, observed: &Observed, ordinal: Ordinal, address: &FloatingIp) -> Action {
+    let marker = ownership::marker(desired, observed, ordinal);
+    let id = address.id.clone();
+    match desired.retention.when_deleted {
+        Retention::Retain => Action::Retain { ordinal, id, read_at: address.revision, marker },
+        Retention::Delete => Action::Release { ordinal, id, marker },
+    }
+}
+
+fn bound_to_own_broker(cloud: &CloudView, ordinal: Ordinal, address: &FloatingIp) -> bool {
+    let ports = cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
+    address.binding.as_ref().is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
+}
+
+/// I4.
+fn finish(observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
+    let saw_whole_life = observed.own.created_at.is_some_and(|created| created >= memory.started_at);
+    let never_used = saw_whole_life
+        && !memory.allocated
+        && observed.own.status.brokers.iter().all(|b| b.address_id.is_none());
+    let second_list = memory.empty_since.map(|since| since + memory::SECOND_SIGHTING);
+    let late_create = memory.unclear_create_at.map(|at| at + memory::LATE_CREATE);
+    let former_process = (!saw_whole_life).then(|| memory.started_at + memory::LATE_CREATE);
+    let due = [second_list, late_create, former_process].into_iter().flatten().max();
+    match due {
+        Some(due) if !never_used && due > now => {
+            let text = format!("nothing of this object is left in the cloud; a last look at {due:.0}");
+            plan.problems.push(Problem::new(Reason::Releasing, text));
+            plan.wake_at(due, now);
+        }
+        None if !never_used => plan.wake_in(memory::SECOND_SIGHTING),
+        _ => {
+            if matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held)
+                && !secret_is_used_by_others(observed)
+            {
+                plan.actions.push(Action::LetSecretGo);
+            }
+            plan.actions.push(Action::LetObjectGo);
+        }
+    }
+}
+
+fn secret_is_used_by_others(observed: &Observed) -> bool {
+    let own = observed.others.iter().find(|other| other.uid == observed.own.uid);
+    observed.others.iter().any(|other| {
+        other.uid != observed.own.uid
+            && own.is_some_and(|own| own.key.namespace == other.key.namespace && own.secret == other.secret)
+    })
+}

@@ -1,0 +1,114 @@
+//! What went wrong while acting, and what people are told about it.
+
+use crate::{
+    api::conditions::Reason,
+    cloud::{CloudError, CloudFault},
+    domain::ErrorClass,
+    kafka::{KafkaError, KafkaFault},
+    kubernetes::KubernetesError,
+    plan::{Action, Problem},
+};
+
+/// An action that was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub action: Action,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an action was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The cloud.
+    #[error(transparent)]
+    Cloud(CloudError),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(KafkaError),
+    /// The API server.
+    #[error(transparent)]
+    Kubernetes(KubernetesError),
+    /// Kafka stored a listener and did not open it.
+    #[error("{0}")]
+    ListenerNotApplied(String),
+    /// The world is not as it was observed: nothing was done, or what was done must be looked at.
+    #[error("{0}")]
+    LookAgain(&'static str),
+    /// Another replica may lead.
+    #[error("this replica does not lead")]
+    NotLeading,
+}
+
+impl Cause {
+    /// What should happen next.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Cloud(error) => error.class(),
+            Self::Kafka(error) => error.class(),
+            Self::Kubernetes(error) => error.class(),
+            Self::ListenerNotApplied(_) => ErrorClass::Terminal,
+            Self::LookAgain(_) | Self::NotLeading => ErrorClass::Waiting,
+        }
+    }
+
+    /// What a user is told; `None`: nothing, it sorts itself out.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Cloud(error) => Some(problem_of_cloud(error)),
+            Self::Kafka(error) => Some(problem_of_kafka(error)),
+            Self::ListenerNotApplied(text) => Some(Problem::new(Reason::ListenerNotApplied, text)),
+            Self::Kubernetes(error) if error.class() != ErrorClass::Waiting => {
+                Some(Problem::new(Reason::Retrying, error.to_string()))
+            }
+            Self::Kubernetes(_) | Self::LookAgain(_) | Self::NotLeading => None,
+        }
+    }
+}
+
+/// The listed reason for a cloud error.
+pub fn problem_of_cloud(error: &CloudError) -> Problem {
+    let reason = match &error.fault {
+        CloudFault::Unauthorized(_) => Reason::CredentialsRefused,
+        CloudFault::Forbidden(_) => Reason::CredentialsForbidden,
+        CloudFault::QuotaExceeded(_) => Reason::QuotaExceeded,
+        CloudFault::PoolEmpty(_) => Reason::PoolEmpty,
+        CloudFault::PortAlreadyBound(_) => Reason::PortHasForeignAddress,
+        CloudFault::InUseByPortForwarding(_) => Reason::AddressInUse,
+        CloudFault::NetworkUnknown { .. } => Reason::NetworkNotFound,
+        CloudFault::NetworkAmbiguous { .. } => Reason::NetworkAmbiguous,
+        CloudFault::NoRouter(_) => Reason::NoRouter,
+        CloudFault::Configuration(_) => Reason::SecretMalformed,
+        CloudFault::Refused(_) | CloudFault::NotFound(_) => Reason::CloudRefused,
+        CloudFault::RevisionChanged => Reason::InProgress,
+        CloudFault::RateLimited { .. }
+        | CloudFault::Unavailable(_)
+        | CloudFault::Unclear(_)
+        | CloudFault::BadReply(_) => Reason::CloudUnavailable,
+    };
+    Problem::new(reason, with_remedy(&error.to_string(), reason))
+}
+
+/// The listed reason for an error of a broker over the internal listener.
+pub fn problem_of_kafka(error: &KafkaError) -> Problem {
+    let reason = match &error.fault {
+        KafkaFault::Protocol(_) | KafkaFault::Certificate(_) => Reason::KafkaNeedsTLS,
+        KafkaFault::Authentication(_) => Reason::KafkaAuthenticationFailed,
+        KafkaFault::Authorization(_) => Reason::KafkaNotAuthorized,
+        KafkaFault::Rejected(_) | KafkaFault::Unsupported(_) => Reason::ListenerNotApplied,
+        KafkaFault::Refused
+        | KafkaFault::TimedOut(_)
+        | KafkaFault::Network(_)
+        | KafkaFault::Code { .. }
+        | KafkaFault::Malformed(_) => Reason::KafkaUnreachable,
+    };
+    Problem::new(reason, with_remedy(&error.to_string(), reason))
+}
+
+fn with_remedy(text: &str, reason: Reason) -> String {
+    match reason.remedy() {
+        "" => text.to_owned(),
+        remedy => format!("{text}. {remedy}"),
+    }
+}

@@ -1,0 +1,254 @@
+//! What each broker should advertise, and how it learns it.
+//!
+//! | listener | rollout | the broker | then |
+//! |---|---|---|---|
+//! | left out | | | settled when its address is bound: clients use the internal names (`status.hosts`) |
+//! | wanted | any | cannot be asked | waiting, with the reason from its error |
+//! | wanted | Manual | advertises the endpoint | settled |
+//! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
+//! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+
+use super::{
+    Action, Outside, Plan, Problem, SOON, Verdict,
+    desired::{Desired, WantedListener},
+    failure::problem_of_kafka,
+    memory::Memory,
+    observed::{KafkaState, Observed},
+};
+use crate::{
+    api::{Rollout, conditions::Reason},
+    domain::{Endpoint, NodeId, Ordinal},
+    kafka::BrokerView,
+    listeners::dynamic::{self, Decision, Refusal, Wanted},
+};
+
+/// Decides for every broker whose address leads to it.
+pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
+    let settled = |(_, verdict): &(&Ordinal, &Verdict)| matches!(verdict, Verdict::Settled);
+    let bound: Vec<(Ordinal, Outside)> = plan
+        .brokers
+        .iter()
+        .filter(settled)
+        .filter_map(|(ordinal, _)| Some((*ordinal, plan.addresses.get(ordinal)?.outside.clone()?)))
+        .collect();
+    let Some(kafka) = &observed.kafka else {
+        plan.ask_kafka = true;
+        if let Some(listener) = &desired.listener {
+            for (ordinal, _) in bound {
+                plan.wait(ordinal, Reason::InProgress, "the broker has not been asked yet");
+            }
+            foresee(desired, listener, plan);
+        }
+        return;
+    };
+    for (ordinal, outside) in bound {
+        let view = match kafka.internal.get(&ordinal) {
+            Some(Ok(view)) => view,
+            Some(Err(error)) => {
+                // Addresses that serve the internal names need nothing from the broker.
+                if desired.listener.is_some() {
+                    plan.brokers.insert(ordinal, Verdict::Waiting(problem_of_kafka(error)));
+                    plan.wake_in(SOON);
+                }
+                continue;
+            }
+            None => {
+                if desired.listener.is_some() {
+                    plan.wait(ordinal, Reason::WaitingForPod, "the pod has no address yet");
+                }
+                continue;
+            }
+        };
+        match &desired.listener {
+            None => {
+                if let Some(endpoint) = view.advertised.get(&view.node) {
+                    plan.endpoints.insert(ordinal, endpoint.clone());
+                }
+            }
+            Some(listener) => {
+                let wanted = wanted(desired, listener, ordinal, view.node, &outside);
+                plan.endpoints.insert(ordinal, wanted.endpoint.clone());
+                let broker = Broker { desired, listener, kafka, memory, now, ordinal, view, outside };
+                broker.decide(&wanted, plan);
+            }
+        }
+    }
+    if let Some(listener) = &desired.listener {
+        foresee(desired, listener, plan);
+    }
+}
+
+/// The steps that must wait for an address, so that the plan shows the whole road.
+fn foresee(desired: &Desired, listener: &WantedListener, plan: &mut Plan) {
+    if listener.rollout == Rollout::Manual {
+        return;
+    }
+    let allocating = plan.actions.iter().filter_map(|action| match action {
+        Action::Allocate { ordinal, .. } => Some(*ordinal),
+        _ => None,
+    });
+    let later: Vec<String> = allocating
+        .map(|ordinal| {
+            format!("then advertise {} of {}-{ordinal} at that address", listener.name, desired.stateful_set)
+        })
+        .collect();
+    plan.outstanding.extend(later);
+}
+
+/// The address of an [`Outside`].
+pub fn address(outside: &Outside) -> Ipv4Addr {
+    match outside {
+        Outside::Bound(bound) => bound.address(),
+        Outside::Stated(address) => *address,
+    }
+}
+
+fn wanted<'a>(
+    desired: &Desired,
+    listener: &'a WantedListener,
+    ordinal: Ordinal,
+    node: NodeId,
+    outside: &Outside,
+) -> Wanted<'a> {
+    let template = desired.advertised_hosts.get(&ordinal).or(listener.host_template.as_ref());
+    let host = match template {
+        Some(template) => template
+            .replace("{ordinal}", &ordinal.to_string())
+            .replace("{nodeId}", &node.to_string())
+            .replace("{podName}", &format!("{}-{ordinal}", desired.stateful_set)),
+        None => address(outside).to_string(),
+    };
+    Wanted {
+        name: &listener.name,
+        port: listener.port,
+        protocol: listener.protocol.to_string(),
+        endpoint: Endpoint { host, port: listener.port },
+    }
+}
+
+struct Broker<'a> {
+    desired: &'a Desired,
+    listener: &'a WantedListener,
+    kafka: &'a KafkaState,
+    memory: &'a Memory,
+    now: Timestamp,
+    ordinal: Ordinal,
+    view: &'a BrokerView,
+    outside: Outside,
+}
+
+impl Broker<'_> {
+    fn decide(self, wanted: &Wanted<'_>, plan: &mut Plan) {
+        if self.listener.rollout == Rollout::Manual {
+            return self.manual(wanted, plan);
+        }
+        let others = self.kafka.internal.iter().filter(|(ordinal, _)| **ordinal != self.ordinal);
+        let others = others.filter_map(|(_, view)| view.as_ref().ok());
+        let busy = self.kafka.port_busy.get(&self.ordinal).copied().unwrap_or(false);
+        match dynamic::decide(self.view, others, wanted, busy) {
+            Decision::InForce => {}
+            Decision::Refused(refusal) => {
+                if refusal == Refusal::RestartRequired {
+                    self.show_settings(wanted, plan);
+                }
+                plan.refuse(self.ordinal, reason(&refusal), refusal.to_string());
+                plan.wake_in(self.desired.probe_interval);
+            }
+            Decision::Change(changes) => {
+                if let Some((until, text)) =
+                    self.memory.listener_refused.get(&self.ordinal).filter(|(until, _)| *until > self.now)
+                {
+                    plan.wake_at(*until, self.now);
+                    return plan.refuse(self.ordinal, Reason::ListenerNotApplied, text.clone());
+                }
+                plan.wait(self.ordinal, Reason::InProgress, "the listener is being added");
+                plan.actions.push(Action::Advertise {
+                    address: self.outside,
+                    ordinal: self.ordinal,
+                    node: self.view.node,
+                    endpoint: wanted.endpoint.clone(),
+                    changes,
+                });
+            }
+        }
+    }
+
+    fn manual(self, wanted: &Wanted<'_>, plan: &mut Plan) {
+        if dynamic::advertises(self.view, wanted) {
+            return;
+        }
+        self.show_settings(wanted, plan);
+        let text =
+            format!("add listener {} to the broker as status.plan shows, then restart it", wanted.name);
+        plan.wait(self.ordinal, Reason::ManualStepsOutstanding, text);
+    }
+
+    fn show_settings(&self, wanted: &Wanted<'_>, plan: &mut Plan) {
+        let pod = format!("{}-{}", self.desired.stateful_set, self.ordinal);
+        let step = match dynamic::settings_in_words(self.view, wanted) {
+            Ok(settings) => format!("set on {pod}, and restart it: {}", settings.join(" ")),
+            Err(refusal) => {
+                format!("add listener {} with {} to {pod}: {refusal}", wanted.name, wanted.endpoint)
+            }
+        };
+        plan.outstanding.push(step);
+    }
+}
+
+fn reason(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::RestartRequired => Reason::RestartRequired,
+        Refusal::PodAddress { .. } => Reason::PodAddressInListeners,
+        Refusal::NameTaken(_) => Reason::ListenerNameTaken,
+        Refusal::PortOfListener { .. } | Refusal::PortBusy(_) => Reason::ListenerPortTaken,
+        Refusal::EndpointTaken { .. } => Reason::EndpointTaken,
+        Refusal::Shadowed(_) => Reason::ListenerShadowed,
+        Refusal::NotUnderstood(_) => Reason::ListenerSettingsNotUnderstood,
+    }
+}
+
+/// What a probe through a broker's address says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeVerdict {
+    /// The right broker, with the right table.
+    Good,
+    /// Something is wrong; a client would notice.
+    Bad(Problem),
+}
+
+/// Compares a probe with what should be seen. `None`: not probed, or there is nothing to compare with.
+pub fn judge(plan: &Plan, kafka: &KafkaState, ordinal: Ordinal) -> Option<ProbeVerdict> {
+    let probe = kafka.probes.get(&ordinal)?;
+    let at = probe.through;
+    let bad = |reason, text: String| Some(ProbeVerdict::Bad(Problem::new(reason, text)));
+    let seen = match &probe.report.outcome {
+        Ok(seen) => seen,
+        Err(error) => {
+            return bad(Reason::Unreachable, format!("{at} does not work, seen from {}: {error}", probe.from));
+        }
+    };
+    let expected = kafka.internal.get(&ordinal)?.as_ref().ok()?;
+    if seen.node != expected.node {
+        let text = format!("{at} should lead to broker {} and leads to broker {}", expected.node, seen.node);
+        return bad(Reason::WrongBroker, text);
+    }
+    for (ordinal, endpoint) in &plan.endpoints {
+        let Some(Ok(view)) = kafka.internal.get(ordinal) else { continue };
+        match seen.advertised.get(&view.node) {
+            Some(advertised) if advertised == endpoint => {}
+            other => {
+                let shown = other.map_or("not at all".to_owned(), ToString::to_string);
+                let text = format!(
+                    "through {at} broker {} is advertised as {shown} instead of {endpoint}",
+                    view.node
+                );
+                return bad(Reason::StaleAdvertisement, text);
+            }
+        }
+    }
+    Some(ProbeVerdict::Good)
+}

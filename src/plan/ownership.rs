@@ -1,0 +1,136 @@
+//! Whose address is it? The marker in the cloud decides, nothing else.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use super::{
+    desired::Desired,
+    observed::{CloudView, Observed, OtherAccess},
+};
+use crate::{
+    cloud::{Binding, FloatingIp},
+    domain::{AccessKey, Marker, Ordinal, OwnerMarker},
+};
+
+/// Whose a floating IP is, seen from one object.
+///
+/// | marker | then |
+/// |---|---|
+/// | ours, this UID | ours |
+/// | this cluster, namespace and name, another UID; or retained for this name | to be taken over |
+/// | this cluster, an object that exists | another object's |
+/// | this cluster, an object that does not exist (complete list) | an orphan: reported, never touched |
+/// | none, altered, or of another cluster | foreign: never touched |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This object's, for this broker.
+    Ours(Ordinal),
+    /// Left by a former object of this name, for this broker.
+    TakeOver(Ordinal),
+    /// Another object's.
+    Other,
+    /// Nobody's any more.
+    Orphan,
+    /// Not the product's.
+    Foreign,
+}
+
+/// Classifies one floating IP.
+pub fn owner(address: &FloatingIp, desired: &Desired, observed: &Observed) -> Owner {
+    match Marker::parse(&address.description) {
+        Some(Marker::Owned(marker)) if marker.cluster == observed.cluster => {
+            if marker.key == desired.key {
+                return if marker.uid == desired.uid {
+                    Owner::Ours(marker.ordinal)
+                } else {
+                    Owner::TakeOver(marker.ordinal)
+                };
+            }
+            let alive = observed.others.iter().any(|other| other.key == marker.key);
+            if alive { Owner::Other } else { Owner::Orphan }
+        }
+        Some(Marker::Retained(marker)) if marker.cluster == observed.cluster && marker.key == desired.key => {
+            Owner::TakeOver(marker.ordinal)
+        }
+        _ => Owner::Foreign,
+    }
+}
+
+/// The marker that this object writes for a broker.
+pub fn marker(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> OwnerMarker {
+    OwnerMarker {
+        cluster: observed.cluster.clone(),
+        key: desired.key.clone(),
+        uid: desired.uid.clone(),
+        ordinal,
+    }
+}
+
+/// All addresses of the project, sorted for this object.
+pub struct Holdings<'a> {
+    /// Ours, by broker; oldest first.
+    pub ours: BTreeMap<Ordinal, Vec<&'a FloatingIp>>,
+    /// To be taken over, by broker; oldest first.
+    pub take_over: BTreeMap<Ordinal, Vec<&'a FloatingIp>>,
+    /// Orphans of this cluster.
+    pub orphans: Vec<&'a FloatingIp>,
+    by_binding: BTreeMap<&'a Binding, (&'a FloatingIp, Owner)>,
+}
+
+impl<'a> Holdings<'a> {
+    /// Sorts the complete list.
+    pub fn of(cloud: &'a CloudView, desired: &Desired, observed: &Observed) -> Self {
+        let mut holdings = Self {
+            ours: BTreeMap::new(),
+            take_over: BTreeMap::new(),
+            orphans: Vec::new(),
+            by_binding: BTreeMap::new(),
+        };
+        let mut oldest_first: Vec<&FloatingIp> = cloud.addresses.iter().collect();
+        oldest_first.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        for address in oldest_first {
+            let owner = owner(address, desired, observed);
+            match owner {
+                Owner::Ours(ordinal) => holdings.ours.entry(ordinal).or_default().push(address),
+                Owner::TakeOver(ordinal) => holdings.take_over.entry(ordinal).or_default().push(address),
+                Owner::Orphan => holdings.orphans.push(address),
+                Owner::Other | Owner::Foreign => {}
+            }
+            if let Some(binding) = &address.binding {
+                holdings.by_binding.insert(binding, (address, owner));
+            }
+        }
+        holdings
+    }
+
+    /// Who is bound to a port and fixed IP now.
+    pub fn holder(&self, of: &Binding) -> Option<(&'a FloatingIp, Owner)> {
+        self.by_binding.get(of).copied()
+    }
+}
+
+/// The older of two objects is served: the earlier creation, then the smaller UID.
+pub fn is_older(other: &OtherAccess, desired: &Desired, observed: &Observed) -> bool {
+    let times = match (other.created_at, observed.own.created_at) {
+        (Some(theirs), Some(ours)) => theirs.cmp(&ours),
+        _ => Ordering::Equal,
+    };
+    times.then_with(|| other.uid.cmp(&desired.uid)) == Ordering::Less
+}
+
+/// Other live objects, this one left out.
+pub fn others<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a OtherAccess> {
+    observed.others.iter().filter(|other| other.uid != desired.uid)
+}
+
+/// I2: the older object that wants the same StatefulSet and listener.
+pub fn older_rival<'a>(desired: &'a Desired, observed: &'a Observed) -> Option<&'a AccessKey> {
+    let listener = desired.listener.as_ref().map(|listener| listener.name.clone());
+    let target = (desired.stateful_set.clone(), listener);
+    others(desired, observed)
+        .find(|other| {
+            other.key.namespace == desired.key.namespace
+                && other.target == target
+                && is_older(other, desired, observed)
+        })
+        .map(|other| &other.key)
+}

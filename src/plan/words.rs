@@ -1,0 +1,31 @@
+//! Actions in words, as `status.plan` and events show them.
+
+use super::{Action, desired::Desired};
+
+/// One sentence for one action.
+pub fn action(action: &Action, desired: &Desired) -> String {
+    let pod = |ordinal| format!("{}-{ordinal}", desired.stateful_set);
+    match action {
+        Action::HoldObject => "hold the object until its addresses are gone (finalizer)".to_owned(),
+        Action::LetObjectGo => "let the object go (finalizer)".to_owned(),
+        Action::HoldSecret => "hold the credential's Secret while it is needed (finalizer)".to_owned(),
+        Action::LetSecretGo => "let the credential's Secret go (finalizer)".to_owned(),
+        Action::Allocate { ordinal, new, .. } => {
+            format!("allocate an address for {} and bind it to {}", pod(*ordinal), new.binding.fixed_ip)
+        }
+        Action::Bind { ordinal, id, to, marker, .. } => {
+            let taken = if marker.is_some() { "take over and bind" } else { "bind" };
+            format!("{taken} address {id} of {} to {}", pod(*ordinal), to.fixed_ip)
+        }
+        Action::Unbind { ordinal, id, .. } => format!("unbind address {id} of {}", pod(*ordinal)),
+        Action::Retain { ordinal, id, .. } => format!("mark address {id} of {} as retained", pod(*ordinal)),
+        Action::Release { ordinal, id, .. } => format!("release address {id} of {}", pod(*ordinal)),
+        Action::Advertise { ordinal, endpoint, .. } => {
+            format!("advertise {endpoint} for {} without a restart", pod(*ordinal))
+        }
+        Action::Withdraw { ordinal, .. } => {
+            format!("withdraw the listener from {} without a restart", pod(*ordinal))
+        }
+        Action::ClearReplace => "remove the annotation kafkaaccess.dev/replace".to_owned(),
+    }
+}
