@@ -5,13 +5,17 @@
 //! `domain <- seams <- cloud | kafka | kubernetes | listeners`, `domain <- api <- plan`,
 //! `{plan, those} <- observe, act, report <- controller <- main`; a test fails when one breaks it.
 
+pub mod act;
 pub mod api;
+pub mod check;
 pub mod cloud;
 pub mod controller;
 pub mod domain;
 pub mod kafka;
 pub mod kubernetes;
 pub mod listeners;
+pub mod observe;
 pub mod plan;
+pub mod report;
 pub mod runtime;
 pub mod seams;

@@ -162,15 +162,6 @@ pub enum NetworkKind {
     Internal,
 }
 
-/// What a provider can do, so that the planner never asks for more.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Capabilities {
-    /// Bandwidth policies can be set on an address (extension `qos-fip`).
-    pub qos_on_address: bool,
-    /// A stale write is refused (extension `revision-if-match`).
-    pub conditional_writes: bool,
-}
-
 /// The floating IPs of one project, through one credential.
 ///
 /// Reads may be repeated. `create` is never repeated by an implementation: after [`CloudFault::Unclear`] the
@@ -178,9 +169,6 @@ pub struct Capabilities {
 /// address that is gone is a success.
 #[async_trait]
 pub trait FloatingIps: Send + Sync {
-    /// What this cloud offers. Asked once, then remembered.
-    async fn capabilities(&self) -> Result<Capabilities, CloudError>;
-
     /// The project the credential is scoped to.
     async fn project(&self) -> Result<ProjectId, CloudError>;
 
@@ -335,7 +323,7 @@ pub struct Credential {
     pub namespace: String,
     /// Name of the Secret.
     pub secret: String,
-    /// `resourceVersion` of the Secret: another one means another credential.
+    /// UID of the Secret.
     pub version: String,
     /// Entry of `clouds.yaml` to use.
     pub cloud_name: String,

@@ -123,13 +123,21 @@ impl<K: Ord + Clone + Hash + Send> WorkQueue<K> {
     /// Hands out no more keys.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_one();
+        self.changed.notify_waiters();
+    }
+
+    /// True once no more keys are handed out.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// The next key that is due; `None` once the queue is closed. Each key taken must be given back to [`Self::done`].
     pub async fn take(&self) -> Option<K> {
         loop {
             let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            // Registered before the look: what happens between look and wait is not missed.
+            changed.as_mut().enable();
             let next = {
                 let mut schedule = self.lock();
                 if schedule.closed {

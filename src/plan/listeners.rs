@@ -228,7 +228,10 @@ pub fn judge(plan: &Plan, kafka: &KafkaState, ordinal: Ordinal) -> Option<ProbeV
     let seen = match &probe.report.outcome {
         Ok(seen) => seen,
         Err(error) => {
-            return bad(Reason::Unreachable, format!("{at} does not work, seen from {}: {error}", probe.from));
+            return bad(
+                Reason::Unreachable,
+                format!("{at} does not work, seen from {}: {error}", probe.from),
+            );
         }
     };
     let expected = kafka.internal.get(&ordinal)?.as_ref().ok()?;

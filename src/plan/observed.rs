@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::KafkaExternalAccessStatus,
-    cloud::{Capabilities, CloudError, FloatingIp, IngressRule, Port},
+    cloud::{CloudError, FloatingIp, IngressRule, Port},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{BrokerView, KafkaError, probe},
     plan::PodIdentity,
@@ -85,8 +85,8 @@ pub struct StatefulSetView {
     pub internal_port: Option<u16>,
     /// Ports that the broker's container is known to listen on (declared, and from listener settings).
     pub listening_ports: BTreeSet<u16>,
-    /// Who deploys it, where labels or owners tell ("Helm release kafka"); for Manual.
-    pub managed_by: Option<String>,
+    /// Name of its Service.
+    pub service: String,
 }
 
 impl StatefulSetView {
@@ -146,8 +146,6 @@ pub struct CloudView {
     pub project: ProjectId,
     /// The external network.
     pub floating_network: NetworkId,
-    /// What the cloud can do.
-    pub capabilities: Capabilities,
     /// All floating IPs of the project.
     pub addresses: Vec<FloatingIp>,
     /// For each pod with an address: the ports that hold it.

@@ -1,4 +1,200 @@
-//! The machine under the product: clocks, leadership, logs, HTTP.
+//! The machine under the product: clocks, leadership, logs, HTTP, and the process itself.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+
+use clap::Args;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    act::Actor,
+    cloud::openstack::OpenStackClouds,
+    controller::{self, queue::WorkQueue, reconcile::Reconciler, watches::Watches},
+    domain::{AccessKey, ClusterId},
+    kafka::admin::TcpBrokers,
+    kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
+    observe::Observer,
+    report::metrics::Metrics,
+    seams::{Clock, Random},
+};
 
 pub mod clock;
+pub mod http;
 pub mod lease;
+pub mod telemetry;
+
+use clock::{SystemClock, SystemRandom};
+use lease::LeaseHolder;
+use telemetry::LogFormat;
+
+/// Reconciles at the same time; each object by one of them.
+const WORKERS: usize = 8;
+/// How long running reconciles may take to end after SIGTERM.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Runs the operator.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Serve only this namespace; repeatable. Default: the whole cluster
+    #[arg(long = "namespace", env = "KEA_NAMESPACES", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
+    #[arg(long, env = "KEA_CLUSTER_ID")]
+    pub cluster_id: Option<String>,
+    /// Namespace of the leader lease
+    #[arg(long, env = "KEA_LEASE_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+    /// Name of the leader lease
+    #[arg(long, env = "KEA_LEASE_NAME", default_value = "kafka-external-access")]
+    pub lease_name: String,
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, env = "KEA_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// How log lines look
+    #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// The node this replica runs on, named as the place probes are seen from
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: Option<String>,
+}
+
+/// Why the operator could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No usable kubeconfig or service account.
+    #[error("no way to the API server: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be built.
+    #[error("no way to the API server: {0}")]
+    Client(#[from] kube::Error),
+    /// A first read failed.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// A signal handler cannot be installed.
+    #[error("signals cannot be handled: {0}")]
+    Signal(#[from] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then ends in order: no new keys, running reconciles end, the lease is given back.
+pub async fn run(args: RunArgs) -> Result<(), RunError> {
+    telemetry::start(args.log_format);
+    let client = Client::try_from(kube::Config::infer().await?)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(client.clone(), args.namespaces.clone()));
+    let metrics = Arc::new(Metrics::default());
+    let instance = instance(&*random);
+    let lease = LeaseHolder::new(
+        kubernetes.clone(),
+        clock.clone(),
+        &args.lease_namespace,
+        &args.lease_name,
+        &instance,
+    );
+    let lease = Arc::new(lease);
+    let queue: Arc<WorkQueue<AccessKey>> = Arc::new(WorkQueue::new(clock.clone(), random.clone()));
+    let watches = Watches::new(client, args.namespaces.clone(), queue.clone());
+    watches.start();
+    tokio::spawn(elect(lease.clone(), clock.clone()));
+    tokio::spawn(pages(args.listen, http::Pages { watches, metrics: metrics.clone(), lease: lease.clone() }));
+    let cluster = match &args.cluster_id {
+        Some(id) => ClusterId::new(id),
+        None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
+    };
+    tracing::info!(%instance, %cluster, version = env!("CARGO_PKG_VERSION"), "started");
+    let reconciler = reconciler(&args, kubernetes, &clock, &random, &metrics, &lease, cluster, instance);
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let work = controller::work(
+                queue.clone(),
+                reconciler.clone(),
+                lease.clone(),
+                clock.clone(),
+                metrics.clone(),
+            );
+            tokio::spawn(work)
+        })
+        .collect();
+    wait_for_the_end().await?;
+    tracing::info!("ending");
+    queue.close();
+    let ended = futures::future::join_all(workers);
+    tokio::select! { _ = ended => {} () = clock.sleep(SHUTDOWN) => tracing::warn!("a reconcile did not end in time") }
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "the lease was not given back");
+    }
+    Ok(())
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the parts of the process, named once, where they are put together"
+)]
+fn reconciler(
+    args: &RunArgs,
+    kubernetes: Arc<dyn Kubernetes>,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+    metrics: &Arc<Metrics>,
+    lease: &Arc<LeaseHolder>,
+    cluster: ClusterId,
+    instance: String,
+) -> Arc<Reconciler> {
+    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), metrics.clone()));
+    let brokers = Arc::new(TcpBrokers);
+    let vantage = format!("operator at {}", args.node_name.as_deref().unwrap_or(&instance));
+    let observer =
+        Observer::new(kubernetes.clone(), clouds.clone(), brokers.clone(), clock.clone(), cluster, vantage);
+    let observer = Arc::new(observer);
+    let actor = Actor {
+        kubernetes: kubernetes.clone(),
+        clouds,
+        brokers,
+        clock: clock.clone(),
+        leadership: lease.clone(),
+        observer: observer.clone(),
+    };
+    Arc::new(Reconciler {
+        observer,
+        actor,
+        kubernetes,
+        leadership: lease.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        instance,
+        started_at: clock.now(),
+        memories: Mutex::default(),
+        told: Mutex::default(),
+        serial: AtomicU64::new(0),
+    })
+}
+
+async fn elect(lease: Arc<LeaseHolder>, clock: Arc<dyn Clock>) {
+    loop {
+        let wait = lease.turn().await;
+        clock.sleep(wait).await;
+    }
+}
+
+async fn pages(at: SocketAddr, pages: http::Pages) {
+    if let Err(error) = http::serve(at, pages).await {
+        tracing::error!(%at, %error, "health and metrics are not served");
+    }
+}
+
+/// Host name and a random part: a restarted process is another candidate.
+fn instance(random: &dyn Random) -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    format!("{host}-{:06x}", (random.fraction() * 16_777_216.0) as u32)
+}
+
+async fn wait_for_the_end() -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+    Ok(())
+}

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     cloud::{
-        Capabilities, Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind,
-        NewFloatingIp, Port,
+        Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind, NewFloatingIp,
+        Port,
     },
     domain::{AddressId, NetworkId, ProjectId, Revision, SecurityGroupId},
     seams::{Clock, WritePermit},
@@ -35,7 +35,6 @@ pub struct Neutron {
     http: Http,
     keystone: Keystone,
     networks: Mutex<BTreeMap<(String, bool), NetworkId>>,
-    capabilities: Mutex<Option<Capabilities>>,
     page: usize,
 }
 
@@ -49,13 +48,7 @@ impl Neutron {
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
         let http = Http::new(config.ca_pem.as_deref(), clock.clone(), observer)?;
-        Ok(Self {
-            http,
-            keystone: Keystone::new(config, clock),
-            networks: Mutex::default(),
-            capabilities: Mutex::default(),
-            page: PAGE,
-        })
+        Ok(Self { http, keystone: Keystone::new(config, clock), networks: Mutex::default(), page: PAGE })
     }
 
     /// Asks for pages of this size.
@@ -137,19 +130,6 @@ fn url(endpoint: &Url, path: &str, query: &Query) -> Url {
 
 #[async_trait]
 impl FloatingIps for Neutron {
-    async fn capabilities(&self) -> Result<Capabilities, CloudError> {
-        if let Some(known) = &*self.capabilities.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(known.clone());
-        }
-        let page: Page<wire::Extension> =
-            self.read("list the cloud's extensions", "extensions", &vec![]).await?;
-        let has = |alias: &str| page.items.iter().any(|extension| extension.alias == alias);
-        let found =
-            Capabilities { qos_on_address: has("qos-fip"), conditional_writes: has("revision-if-match") };
-        *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
-        Ok(found)
-    }
-
     async fn project(&self) -> Result<ProjectId, CloudError> {
         Ok(self.keystone.token(&self.http, None).await?.project)
     }

@@ -85,13 +85,7 @@ pub struct One<T> {
 /// A page of a collection; `links` says whether there is another.
 #[derive(Deserialize)]
 pub struct Page<T> {
-    #[serde(
-        alias = "floatingips",
-        alias = "ports",
-        alias = "networks",
-        alias = "security_group_rules",
-        alias = "extensions"
-    )]
+    #[serde(alias = "floatingips", alias = "ports", alias = "networks", alias = "security_group_rules")]
     pub items: Vec<T>,
     #[serde(
         default,
@@ -115,11 +109,6 @@ pub struct WireNetwork {
     pub name: String,
     #[serde(default, rename = "router:external")]
     pub external: bool,
-}
-
-#[derive(Deserialize)]
-pub struct Extension {
-    pub alias: String,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,102 @@
+//! Writes to the cloud. Each is read back, because a conditional PUT is no compare-and-swap under concurrency (seen on
+//! Neutron 29: two simultaneous PUTs with the same, right revision both succeed).
+
+use super::{Actor, Round};
+use crate::{
+    cloud::{Binding, Change, CloudError, CloudFault, NewFloatingIp},
+    domain::{AddressId, OwnerMarker, Revision},
+    plan::{PodIdentity, failure::Cause},
+};
+
+impl Actor {
+    pub(super) async fn allocate(
+        &self,
+        round: &Round<'_>,
+        pod: &PodIdentity,
+        new: &NewFloatingIp,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        self.confirm_pod(round, pod).await?;
+        let made = cloud.create(self.permit()?, new).await.map_err(cause)?;
+        tracing::info!(address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");
+        self.confirm_pod(round, pod).await
+    }
+
+    pub(super) async fn bind(
+        &self,
+        round: &Round<'_>,
+        pod: &PodIdentity,
+        id: &AddressId,
+        read_at: Revision,
+        to: &Binding,
+        marker: Option<&OwnerMarker>,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        self.confirm_pod(round, pod).await?;
+        let change = Change::Bind { to: to.clone(), description: marker.map(ToString::to_string) };
+        cloud.update(self.permit()?, id, read_at, &change).await.map_err(cause)?;
+        let now = cloud.get(id).await.map_err(cause)?;
+        if now.is_none_or(|now| now.binding.as_ref() != Some(to)) {
+            return Err(Cause::LookAgain("the address leads elsewhere after it was bound"));
+        }
+        tracing::info!(%id, to = %to.fixed_ip, "bound");
+        self.confirm_pod(round, pod).await
+    }
+
+    pub(super) async fn unbind(
+        &self,
+        round: &Round<'_>,
+        id: &AddressId,
+        read_at: Revision,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        cloud
+            .update(self.permit()?, id, read_at, &Change::Unbind { description: None })
+            .await
+            .map_err(cause)?;
+        tracing::info!(%id, "unbound");
+        Ok(())
+    }
+
+    pub(super) async fn retain(
+        &self,
+        round: &Round<'_>,
+        id: &AddressId,
+        read_at: Revision,
+        marker: &OwnerMarker,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        let change = Change::Describe(marker.retained().to_string());
+        cloud.update(self.permit()?, id, read_at, &change).await.map_err(cause)?;
+        tracing::info!(%id, "retained");
+        Ok(())
+    }
+
+    /// The marker is read again right before the DELETE, which carries the revision of that read: nothing that
+    /// somebody took over meanwhile is deleted (I3).
+    pub(super) async fn release(
+        &self,
+        round: &Round<'_>,
+        id: &AddressId,
+        marker: &OwnerMarker,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        let Some(now) = cloud.get(id).await.map_err(cause)? else { return Ok(()) };
+        if now.description != marker.to_string() {
+            return Err(Cause::LookAgain("the address does not carry our marker any more"));
+        }
+        cloud.delete(self.permit()?, id, now.revision).await.map_err(cause)?;
+        tracing::info!(%id, address = %now.address, "released");
+        Ok(())
+    }
+}
+
+/// Errors that only say that the world moved on.
+fn cause(error: CloudError) -> Cause {
+    match error.fault {
+        CloudFault::RevisionChanged => Cause::LookAgain("the address changed since it was read"),
+        CloudFault::PortAlreadyBound(_) => Cause::LookAgain("the port has an address already"),
+        CloudFault::NotFound(_) => Cause::LookAgain("the address or the port is gone"),
+        _ => Cause::Cloud(error),
+    }
+}

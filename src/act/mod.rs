@@ -1,0 +1,133 @@
+//! All writing: one function for each action, each under a permit that is taken right before the write.
+
+use std::sync::Arc;
+
+use crate::{
+    api::KafkaExternalAccess,
+    cloud::{Clouds, FloatingIps},
+    kafka::Brokers,
+    kubernetes::{Kubernetes, KubernetesError},
+    observe::{Observer, credential},
+    plan::{
+        Action, PodIdentity,
+        desired::{Desired, WantedProvider},
+        failure::Cause,
+        observed::Observed,
+    },
+    seams::{Clock, Leadership, WritePermit},
+};
+
+mod cloud;
+mod kafka;
+
+/// Carries actions out.
+pub struct Actor {
+    /// The API server.
+    pub kubernetes: Arc<dyn Kubernetes>,
+    /// Clouds.
+    pub clouds: Arc<dyn Clouds>,
+    /// Brokers.
+    pub brokers: Arc<dyn Brokers>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The right to write.
+    pub leadership: Arc<dyn Leadership>,
+    /// For the material of Kafka connections.
+    pub observer: Arc<Observer>,
+}
+
+/// What the actions of one round share.
+pub struct Round<'a> {
+    /// The object, as read in this round.
+    pub object: &'a KafkaExternalAccess,
+    /// What it wants.
+    pub desired: &'a Desired,
+    /// What was seen.
+    pub observed: &'a Observed,
+}
+
+impl Actor {
+    /// Carries one action out and confirms it by reading back.
+    pub async fn carry_out(&self, action: &Action, round: &Round<'_>) -> Result<(), Cause> {
+        match action {
+            Action::HoldObject => self.hold_object(round, true).await,
+            Action::LetObjectGo => self.hold_object(round, false).await,
+            Action::HoldSecret => self.hold_secret(round, true).await,
+            Action::LetSecretGo => self.hold_secret(round, false).await,
+            Action::ClearReplace => {
+                let object = self.fresh(round).await?;
+                self.kubernetes.clear_replace(self.permit()?, &object).await.map_err(Cause::Kubernetes)
+            }
+            Action::Allocate { pod, new, .. } => self.allocate(round, pod, new).await,
+            Action::Bind { pod, id, read_at, to, marker, .. } => {
+                self.bind(round, pod, id, *read_at, to, marker.as_ref()).await
+            }
+            Action::Unbind { id, read_at, .. } => self.unbind(round, id, *read_at).await,
+            Action::Retain { id, read_at, marker, .. } => self.retain(round, id, *read_at, marker).await,
+            Action::Release { id, marker, .. } => self.release(round, id, marker).await,
+            Action::Advertise { ordinal, node, endpoint, changes, .. } => {
+                self.advertise(round, *ordinal, *node, endpoint, changes).await
+            }
+            Action::Withdraw { ordinal, node, changes } => {
+                self.withdraw(round, *ordinal, *node, changes).await
+            }
+        }
+    }
+
+    fn permit(&self) -> Result<WritePermit, Cause> {
+        self.leadership.permit().ok_or(Cause::NotLeading)
+    }
+
+    async fn hold_object(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
+        let object = self.fresh(round).await?;
+        self.kubernetes.set_finalizer(self.permit()?, &object, present).await.map_err(Cause::Kubernetes)?;
+        Ok(())
+    }
+
+    /// The object as it is now; another of the same name is not it.
+    async fn fresh(&self, round: &Round<'_>) -> Result<KafkaExternalAccess, Cause> {
+        let object = self.kubernetes.access(&round.desired.key).await.map_err(Cause::Kubernetes)?;
+        object
+            .filter(|object| object.metadata.uid == round.object.metadata.uid)
+            .ok_or(Cause::LookAgain("the object is another one now"))
+    }
+
+    async fn hold_secret(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
+        let WantedProvider::OpenStack { secret, .. } = &round.desired.provider else { return Ok(()) };
+        let found =
+            self.kubernetes.secret(&round.desired.key.namespace, secret).await.map_err(Cause::Kubernetes)?;
+        let Some(found) = found else {
+            return if present { Err(Cause::LookAgain("the Secret is gone")) } else { Ok(()) };
+        };
+        self.kubernetes.set_secret_finalizer(self.permit()?, &found, present).await.map_err(Cause::Kubernetes)
+    }
+
+    /// The cloud of the object's credential: the connection that observed it.
+    async fn cloud(&self, round: &Round<'_>) -> Result<Arc<dyn FloatingIps>, Cause> {
+        let WantedProvider::OpenStack { secret, cloud_name, .. } = &round.desired.provider else {
+            return Err(Cause::LookAgain("the provider needs no cloud"));
+        };
+        let secret =
+            self.kubernetes.secret(&round.desired.key.namespace, secret).await.map_err(Cause::Kubernetes)?;
+        let secret = secret.ok_or(Cause::LookAgain("the Secret is gone"))?;
+        let credential =
+            credential(&secret, cloud_name).map_err(|_| Cause::LookAgain("the Secret changed"))?;
+        self.clouds.open(&credential).map_err(Cause::Cloud)
+    }
+
+    /// The pod is still the one that was observed, and not on its way out.
+    async fn confirm_pod(&self, round: &Round<'_>, pod: &PodIdentity) -> Result<(), Cause> {
+        let now =
+            self.kubernetes.pod(&round.desired.key.namespace, &pod.name).await.map_err(Cause::Kubernetes)?;
+        let same = now.is_some_and(|now| {
+            now.metadata.uid.as_deref() == Some(pod.uid.as_str()) && now.metadata.deletion_timestamp.is_none()
+        });
+        if same { Ok(()) } else { Err(Cause::LookAgain("the pod is another one now")) }
+    }
+}
+
+impl From<KubernetesError> for Cause {
+    fn from(error: KubernetesError) -> Self {
+        Self::Kubernetes(error)
+    }
+}

@@ -1,0 +1,260 @@
+//! One reconcile: observe -> plan -> act, until nothing is left to do now -> report.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+
+use super::queue::Outcome;
+use crate::{
+    act::{Actor, Round},
+    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    domain::{AccessKey, ErrorClass, Uid},
+    kubernetes::{Kubernetes, KubernetesError},
+    observe::Observer,
+    plan::{
+        Action, Plan,
+        desired::{Desired, desired},
+        failure::{Cause, Failure},
+        memory::Memory,
+        observed::Observed,
+        plan, status,
+    },
+    report::events::{self, Note},
+    seams::{Clock, Leadership, Random},
+};
+
+/// More rounds than any road needs; then the queue brings the key back.
+const MOST_ROUNDS: usize = 10;
+
+/// Reconciles objects by key; the queue sees to it that one key runs once at a time.
+pub struct Reconciler {
+    /// All reading.
+    pub observer: Arc<Observer>,
+    /// All writing, the status aside.
+    pub actor: Actor,
+    /// The API server, for object and status.
+    pub kubernetes: Arc<dyn Kubernetes>,
+    /// The right to write.
+    pub leadership: Arc<dyn Leadership>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for jitter.
+    pub random: Arc<dyn Random>,
+    /// Name of this replica, in events.
+    pub instance: String,
+    /// When this process began.
+    pub started_at: Timestamp,
+    /// What is remembered of each object.
+    pub memories: Mutex<BTreeMap<AccessKey, (Uid, Memory)>>,
+    /// Warnings that were told, so that they are told once.
+    pub told: Mutex<BTreeSet<String>>,
+    /// Makes names of events unique.
+    pub serial: AtomicU64,
+}
+
+/// What the rounds of one reconcile came to.
+struct Result {
+    observed: Observed,
+    plan: Plan,
+    failures: Vec<Failure>,
+    done: Vec<Note>,
+}
+
+impl Reconciler {
+    /// One reconcile. Errors of the API server end it; everything else is reported in the status.
+    pub async fn reconcile(&self, key: &AccessKey) -> Outcome {
+        match self.try_reconcile(key).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(%key, %error, "reconcile ended early");
+                Outcome { look_again: None, failed: true }
+            }
+        }
+    }
+
+    async fn try_reconcile(&self, key: &AccessKey) -> std::result::Result<Outcome, KubernetesError> {
+        let Some(object) = self.kubernetes.access(key).await? else {
+            self.forget(key);
+            return Ok(Outcome::default());
+        };
+        let desired = match desired(&object) {
+            Ok(desired) => desired,
+            Err(problem) => {
+                let status = status::rejected(&object, &problem, self.clock.now());
+                self.report(&object, &status, Vec::new()).await?;
+                return Ok(Outcome::default());
+            }
+        };
+        let mut memory = self.memory_of(&desired);
+        let rounds = self.rounds(object.clone(), &desired, &mut memory).await;
+        let now = self.clock.now();
+        let result = match rounds {
+            Ok(result) => result,
+            Err(error) => {
+                self.remember(&desired, memory);
+                return Err(error);
+            }
+        };
+        let Some((object, result)) = result else {
+            self.forget(key);
+            return Ok(Outcome::default());
+        };
+        let status = status::status(&desired, &result.observed, &memory, &result.plan, &result.failures, now);
+        self.remember(&desired, memory);
+        let mut notes = result.done;
+        notes.extend(self.untold(&desired, events::warnings(&result.plan)));
+        self.report(&object, &status, notes).await?;
+        let failed = result.failures.iter().any(|failure| failure.cause.class() != ErrorClass::Waiting)
+            || matches!(&result.observed.cloud, crate::plan::observed::CloudState::Failed(_));
+        let outstanding = result.plan.outstanding.len();
+        tracing::debug!(%key, outstanding, failures = result.failures.len(), look_again = ?result.plan.look_again, "reconciled");
+        Ok(Outcome { look_again: result.plan.look_again, failed })
+    }
+
+    /// Observe, plan and act until a plan has nothing to do now. `None`: the object is gone.
+    async fn rounds(
+        &self,
+        mut object: KafkaExternalAccess,
+        desired: &Desired,
+        memory: &mut Memory,
+    ) -> std::result::Result<Option<(KafkaExternalAccess, Result)>, KubernetesError> {
+        let mut failures: Vec<Failure> = Vec::new();
+        let mut done = Vec::new();
+        for round in 0.. {
+            let (observed, plan) = self.observe_and_plan(&object, desired, memory).await?;
+            let due: Vec<Action> = plan
+                .actions
+                .iter()
+                .filter(|action| !failures.iter().any(|f| same_kind(&f.action, action)))
+                .cloned()
+                .collect();
+            if due.is_empty() || round == MOST_ROUNDS {
+                return Ok(Some((object, Result { observed, plan, failures, done })));
+            }
+            let mut stop = false;
+            for action in due {
+                let context = Round { object: &object, desired, observed: &observed };
+                let result = self.actor.carry_out(&action, &context).await;
+                memory.record(&action, &result, self.clock.now(), self.random.fraction());
+                match result {
+                    Ok(()) => done.extend(events::done(&action, desired)),
+                    // Nothing is wrong: the next round sees the world as it is now.
+                    Err(Cause::LookAgain(what)) => {
+                        tracing::debug!(key = %desired.key, what, "look again");
+                        break;
+                    }
+                    Err(cause) => {
+                        tracing::warn!(key = %desired.key, error = %cause, ?action, "action failed");
+                        stop |= cause == Cause::NotLeading;
+                        let holds_the_rest = matches!(
+                            action,
+                            Action::HoldObject | Action::HoldSecret | Action::Allocate { .. }
+                        );
+                        failures.push(Failure { action, cause });
+                        if holds_the_rest || stop {
+                            break;
+                        }
+                    }
+                }
+            }
+            if stop {
+                return Ok(Some((object, Result { observed, plan, failures, done })));
+            }
+            match self.kubernetes.access(&desired.key).await? {
+                Some(fresh) if fresh.metadata.uid == object.metadata.uid => object = fresh,
+                _ => return Ok(None),
+            }
+            // An edit meanwhile: the queue has it, and the new spec gets a road of its own.
+            if object.metadata.generation.unwrap_or_default() != observed.own.generation {
+                return Ok(Some((object, Result { observed, plan, failures, done })));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn observe_and_plan(
+        &self,
+        object: &KafkaExternalAccess,
+        desired: &Desired,
+        memory: &mut Memory,
+    ) -> std::result::Result<(Observed, Plan), KubernetesError> {
+        let mut observed = self.observer.observe(object, desired).await?;
+        memory.see(desired, &observed, self.clock.now());
+        let mut decided = plan(desired, &observed, memory, self.clock.now());
+        if decided.ask_kafka && decided.actions.is_empty() {
+            let client = object.spec.kafka.client.as_ref();
+            self.observer.ask_kafka(client, desired, &mut observed, &decided).await?;
+            decided = plan(desired, &observed, memory, self.clock.now());
+            memory.see_probes(&decided, &observed);
+        }
+        Ok((observed, decided))
+    }
+
+    /// Writes the status when it differs from the stored one, and tells what changed.
+    async fn report(
+        &self,
+        object: &KafkaExternalAccess,
+        status: &KafkaExternalAccessStatus,
+        mut notes: Vec<Note>,
+    ) -> std::result::Result<(), KubernetesError> {
+        let before = object.status.clone().unwrap_or_default();
+        if *status != before {
+            let Some(permit) = self.leadership.permit() else { return Ok(()) };
+            match self.kubernetes.write_status(permit, object, status).await {
+                Err(KubernetesError { fault: crate::kubernetes::KubernetesFault::NotFound, .. }) => {
+                    return Ok(());
+                }
+                result => result?,
+            }
+            notes.extend(events::changes(&before, status));
+        }
+        for note in notes {
+            let Some(permit) = self.leadership.permit() else { return Ok(()) };
+            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let event = events::event(object, &note, self.clock.now(), &self.instance, serial);
+            // An event that cannot be written is no reason to fail: the status says the same.
+            if let Err(error) = self.kubernetes.publish(permit, &event).await {
+                tracing::debug!(%error, reason = note.reason, "an event was not published");
+            }
+        }
+        Ok(())
+    }
+
+    fn untold(&self, desired: &Desired, notes: Vec<Note>) -> Vec<Note> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        notes
+            .into_iter()
+            .filter(|note| told.insert(format!("{} {} {}", desired.uid, note.reason, note.text)))
+            .collect()
+    }
+
+    fn memory_of(&self, desired: &Desired) -> Memory {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        match memories.remove(&desired.key) {
+            Some((uid, memory)) if uid == desired.uid => memory,
+            _ => Memory::new(self.started_at),
+        }
+    }
+
+    fn remember(&self, desired: &Desired, memory: Memory) {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.insert(desired.key.clone(), (desired.uid.clone(), memory));
+    }
+
+    /// Keeps nothing of an object that is gone.
+    pub fn forget(&self, key: &AccessKey) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.observer.forget(key);
+    }
+}
+
+/// An action that failed is not tried again in the same reconcile, whatever was read meanwhile.
+fn same_kind(failed: &Action, action: &Action) -> bool {
+    std::mem::discriminant(failed) == std::mem::discriminant(action) && failed.ordinal() == action.ordinal()
+}

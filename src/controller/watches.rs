@@ -1,0 +1,211 @@
+//! Watches turn what happens in Kubernetes into keys of the queue. They keep names only, never objects.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+use super::queue::WorkQueue;
+use crate::{api::KafkaExternalAccess, domain::AccessKey};
+
+/// What an object refers to, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct References {
+    stateful_set: String,
+    secrets: BTreeSet<String>,
+}
+
+/// Starts and feeds the watches.
+pub struct Watches {
+    client: Client,
+    /// Empty: the whole cluster.
+    namespaces: Vec<String>,
+    queue: Arc<WorkQueue<AccessKey>>,
+    index: Mutex<BTreeMap<AccessKey, References>>,
+    secrets: Mutex<BTreeMap<(String, String), JoinHandle<()>>>,
+    synced: Mutex<BTreeSet<&'static str>>,
+}
+
+/// Names of the watches, for readiness.
+pub const NAMES: [&str; 3] = ["KafkaExternalAccess", "StatefulSet", "Pod"];
+
+impl Watches {
+    /// Nothing is watched yet.
+    pub fn new(client: Client, namespaces: Vec<String>, queue: Arc<WorkQueue<AccessKey>>) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            namespaces,
+            queue,
+            index: Mutex::default(),
+            secrets: Mutex::default(),
+            synced: Mutex::default(),
+        })
+    }
+
+    /// Watches until the process ends.
+    pub fn start(self: &Arc<Self>) {
+        for namespace in self.scopes() {
+            let objects: Api<DeserializeGuard<KafkaExternalAccess>> = self.api(namespace.as_deref());
+            tokio::spawn(self.clone().follow(NAMES[0], watcher(objects, config()), Self::object_changed));
+            let sets: Api<PartialObjectMeta<StatefulSet>> = self.api(namespace.as_deref());
+            tokio::spawn(self.clone().follow(NAMES[1], watcher(sets, config()), Self::stateful_set_changed));
+            // Metadata is enough: every change of a pod's status gives it a new version, and so an event.
+            let pods: Api<PartialObjectMeta<Pod>> = self.api(namespace.as_deref());
+            tokio::spawn(self.clone().follow(NAMES[2], watcher(pods, config()), Self::pod_changed));
+        }
+    }
+
+    /// Watches that have not listed everything yet.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let synced = lock(&self.synced);
+        NAMES.into_iter().filter(|name| !synced.contains(name)).collect()
+    }
+
+    fn scopes(&self) -> Vec<Option<String>> {
+        if self.namespaces.is_empty() {
+            vec![None]
+        } else {
+            self.namespaces.iter().cloned().map(Some).collect()
+        }
+    }
+
+    fn api<K>(&self, namespace: Option<&str>) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    async fn follow<K>(
+        self: Arc<Self>,
+        name: &'static str,
+        events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        changed: fn(&Arc<Self>, &K, bool),
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let mut events = std::pin::pin!(events.default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::InitApply(object) | Event::Apply(object)) => changed(&self, &object, false),
+                Ok(Event::Delete(object)) => changed(&self, &object, true),
+                Ok(Event::InitDone) => {
+                    lock(&self.synced).insert(name);
+                }
+                Ok(Event::Init) => {}
+                Err(error) => tracing::warn!(watch = name, %error, "watch interrupted"),
+            }
+        }
+    }
+
+    fn object_changed(self: &Arc<Self>, object: &DeserializeGuard<KafkaExternalAccess>, deleted: bool) {
+        let key = AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+        match &object.0 {
+            _ if deleted => {
+                lock(&self.index).remove(&key);
+            }
+            Ok(object) => {
+                lock(&self.index).insert(key.clone(), references(object));
+            }
+            // Stored under another schema: nothing can be decided about it, and the others go on.
+            Err(error) => tracing::warn!(%key, %error, "an object cannot be read"),
+        }
+        self.watch_secrets();
+        self.queue.add(key);
+    }
+
+    fn stateful_set_changed(self: &Arc<Self>, set: &PartialObjectMeta<StatefulSet>, _deleted: bool) {
+        self.add_those_that_name(&set.namespace().unwrap_or_default(), &set.name_any());
+    }
+
+    fn pod_changed(self: &Arc<Self>, pod: &PartialObjectMeta<Pod>, _deleted: bool) {
+        let owner = pod.owner_references().iter().find(|owner| owner.kind == "StatefulSet");
+        if let Some(owner) = owner {
+            self.add_those_that_name(&pod.namespace().unwrap_or_default(), &owner.name);
+        }
+    }
+
+    fn add_those_that_name(&self, namespace: &str, set: &str) {
+        for (key, references) in lock(&self.index).iter() {
+            if key.namespace == namespace && references.stateful_set == set {
+                self.queue.add(key.clone());
+            }
+        }
+    }
+
+    /// One watch for each Secret in use, by name: Secrets are never listed.
+    fn watch_secrets(self: &Arc<Self>) {
+        let wanted: BTreeSet<(String, String)> = lock(&self.index)
+            .iter()
+            .flat_map(|(key, references)| {
+                references.secrets.iter().map(|name| (key.namespace.clone(), name.clone()))
+            })
+            .collect();
+        let mut running = lock(&self.secrets);
+        running.retain(|secret, task| {
+            let keep = wanted.contains(secret);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (namespace, name) in wanted {
+            running.entry((namespace.clone(), name.clone())).or_insert_with(|| {
+                let secrets: Api<PartialObjectMeta<Secret>> = self.api(Some(&namespace));
+                let one = config().fields(&format!("metadata.name={name}"));
+                tokio::spawn(self.clone().follow("Secret", watcher(secrets, one), Self::secret_changed))
+            });
+        }
+    }
+
+    fn secret_changed(self: &Arc<Self>, secret: &PartialObjectMeta<Secret>, _deleted: bool) {
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+        for (key, references) in lock(&self.index).iter() {
+            if key.namespace == namespace && references.secrets.contains(&name) {
+                self.queue.add(key.clone());
+            }
+        }
+    }
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default()
+}
+
+fn references(object: &KafkaExternalAccess) -> References {
+    let spec = &object.spec;
+    let openstack =
+        spec.addresses.provider.openstack.iter().map(|openstack| &openstack.credentials_secret_ref);
+    let tls = spec.kafka.client.iter().filter_map(|client| client.tls.as_ref()).map(|tls| &tls.secret_ref);
+    let sasl =
+        spec.kafka.client.iter().filter_map(|client| client.sasl.as_ref()).map(|sasl| &sasl.secret_ref);
+    References {
+        stateful_set: spec.kafka.stateful_set.name.clone(),
+        secrets: openstack.chain(tls).chain(sasl).map(|secret| secret.name.clone()).collect(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,269 @@
+//! The brokers, each asked at its own pod's address, and the probe through each address outside.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use tokio::net::TcpStream;
+
+use super::Observer;
+use crate::{
+    api::{KafkaClient, SaslMechanism as SpecMechanism, SecurityProtocol},
+    domain::Ordinal,
+    kafka::{
+        BrokerView, KafkaError, KafkaFault, ListenerSetting, Sasl, SaslMechanism, SecretText, Security, Step,
+        Target, Tls,
+    },
+    kubernetes::KubernetesError,
+    listeners::text::Listeners,
+    plan::{
+        Plan,
+        desired::Desired,
+        observed::{KafkaState, Observed, PodView, ProbeResult},
+    },
+};
+
+/// Last probe of each broker, and when it was made.
+pub type Probes = BTreeMap<Ordinal, (Duration, ProbeResult)>;
+
+/// The port of the internal listener: from the pod template, else from `bootstrapServers`.
+pub fn internal_port(desired: &Desired, observed: &Observed) -> Option<u16> {
+    let found = observed.stateful_set.as_ref().and_then(|set| set.internal_port);
+    found.or_else(|| desired.bootstrap.first().map(|endpoint| endpoint.port))
+}
+
+/// The material of `spec.kafka.client`.
+#[derive(Clone, Default)]
+pub struct ClientMaterial {
+    tls: Option<(Arc<str>, Option<(Arc<str>, Arc<SecretText>)>)>,
+    sasl: Option<Sasl>,
+}
+
+/// Protection of the listener for clients outside.
+pub fn external_security(
+    material: &ClientMaterial,
+    protocol: SecurityProtocol,
+    server_name: &str,
+) -> Security {
+    let tls = matches!(protocol, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl);
+    let sasl = matches!(protocol, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl);
+    Security {
+        tls: tls.then(|| material.tls(server_name)),
+        sasl: if sasl { material.sasl.clone() } else { None },
+    }
+}
+
+impl ClientMaterial {
+    fn tls(&self, server_name: &str) -> Tls {
+        let (ca_pem, identity_pem) = self.tls.clone().unwrap_or_else(|| (Arc::from(""), None));
+        Tls { server_name: server_name.to_owned(), ca_pem, identity_pem }
+    }
+
+    /// Protection of the internal listener of a pod.
+    pub fn internal(&self, server_name: &str) -> Security {
+        Security { tls: self.tls.as_ref().map(|_| self.tls(server_name)), sasl: self.sasl.clone() }
+    }
+}
+
+impl Observer {
+    /// Asks every broker, and probes every address that `plan` holds for one.
+    pub async fn ask_kafka(
+        &self,
+        client: Option<&KafkaClient>,
+        desired: &Desired,
+        observed: &mut Observed,
+        plan: &Plan,
+    ) -> Result<(), KubernetesError> {
+        let material = match self.material(client, &desired.key.namespace).await? {
+            Ok(material) => material,
+            Err(fault) => {
+                let failed = |ordinal: &Ordinal| {
+                    (*ordinal, Err(KafkaError { step: Step::Sasl, fault: fault.clone() }))
+                };
+                let internal = observed.pods.keys().map(failed).collect();
+                observed.kafka = Some(KafkaState { internal, ..KafkaState::default() });
+                return Ok(());
+            }
+        };
+        let asked = observed.pods.iter().filter(|(_, pod)| !pod.terminating).filter_map(|(ordinal, pod)| {
+            let target = self.internal_target(desired, observed, &material, *ordinal, pod)?;
+            Some(async move { (*ordinal, self.brokers.describe(&target).await) })
+        });
+        let mut internal: BTreeMap<Ordinal, Result<BrokerView, KafkaError>> =
+            join_all(asked).await.into_iter().collect();
+        if internal_port(desired, observed).is_none() {
+            let text = "the internal listener's port is not in the pod template; set kafka.bootstrapServers"
+                .to_owned();
+            let unknown = |o: &Ordinal| {
+                (*o, Err(KafkaError { step: Step::Tcp, fault: KafkaFault::Network(text.clone()) }))
+            };
+            internal = observed.pods.keys().map(unknown).collect();
+        }
+        let port_busy = self.busy_ports(desired, observed, &internal).await;
+        let probes = self.probe(desired, observed, plan, &internal, &material).await;
+        observed.kafka = Some(KafkaState { internal, port_busy, probes });
+        Ok(())
+    }
+
+    /// The internal listener of one pod, by the pod's address: names need not resolve here.
+    pub fn internal_target(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        material: &ClientMaterial,
+        ordinal: Ordinal,
+        pod: &PodView,
+    ) -> Option<Target> {
+        let port = internal_port(desired, observed)?;
+        let service = observed.stateful_set.as_ref().map(|set| set.service.clone()).unwrap_or_default();
+        let name = format!("{}-{ordinal}.{service}.{}.svc", desired.stateful_set, desired.key.namespace);
+        Some(Target {
+            at: SocketAddr::from((pod.ip?, port)),
+            security: material.internal(&name),
+            step_timeout: desired.probe_timeout,
+        })
+    }
+
+    /// The Secrets of `spec.kafka.client`; the inner error says what is wrong with them.
+    pub async fn material(
+        &self,
+        client: Option<&KafkaClient>,
+        namespace: &str,
+    ) -> Result<Result<ClientMaterial, KafkaFault>, KubernetesError> {
+        let mut material = ClientMaterial::default();
+        if let Some(tls) = client.and_then(|client| client.tls.as_ref()) {
+            let secret = self.kubernetes.secret(namespace, &tls.secret_ref.name).await?;
+            let Some(ca) = value(secret.as_ref(), "ca.crt") else {
+                return Ok(Err(KafkaFault::Certificate(format!(
+                    "Secret {} has no ca.crt",
+                    tls.secret_ref.name
+                ))));
+            };
+            let identity = value(secret.as_ref(), "tls.crt").zip(value(secret.as_ref(), "tls.key"));
+            let identity = identity.map(|(chain, key)| (Arc::from(chain), Arc::new(SecretText::new(key))));
+            material.tls = Some((Arc::from(ca), identity));
+        }
+        if let Some(sasl) = client.and_then(|client| client.sasl.as_ref()) {
+            let secret = self.kubernetes.secret(namespace, &sasl.secret_ref.name).await?;
+            let pair = value(secret.as_ref(), "username").zip(value(secret.as_ref(), "password"));
+            let Some((username, password)) = pair else {
+                let text = format!("Secret {} has no username and password", sasl.secret_ref.name);
+                return Ok(Err(KafkaFault::Authentication(text)));
+            };
+            let mechanism = match sasl.mechanism {
+                SpecMechanism::Plain => SaslMechanism::Plain,
+                SpecMechanism::ScramSha256 => SaslMechanism::ScramSha256,
+                SpecMechanism::ScramSha512 => SaslMechanism::ScramSha512,
+            };
+            material.sasl = Some(Sasl { mechanism, username, password: SecretText::new(password) });
+        }
+        Ok(Ok(material))
+    }
+
+    /// Whether something accepts TCP on the listener's port although the broker has no such listener.
+    async fn busy_ports(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        internal: &BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
+    ) -> BTreeMap<Ordinal, bool> {
+        let Some(listener) = &desired.listener else { return BTreeMap::new() };
+        let open = internal.iter().filter_map(|(ordinal, view)| {
+            let ip = observed.pods.get(ordinal)?.ip?;
+            let missing = !has_listener(view.as_ref().ok()?, &listener.name);
+            missing.then(|| async move {
+                (*ordinal, self.accepts(ip, listener.port, desired.probe_timeout).await)
+            })
+        });
+        join_all(open).await.into_iter().collect()
+    }
+
+    async fn accepts(&self, ip: Ipv4Addr, port: u16, limit: Duration) -> bool {
+        let connect = TcpStream::connect((ip, port));
+        tokio::select! {
+            result = connect => result.is_ok(),
+            () = self.clock.sleep(limit) => false,
+        }
+    }
+
+    async fn probe(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        plan: &Plan,
+        internal: &BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
+        material: &ClientMaterial,
+    ) -> BTreeMap<Ordinal, ProbeResult> {
+        let mut known = self
+            .probes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&desired.key)
+            .unwrap_or_default();
+        let now = self.clock.monotonic();
+        let due = plan.addresses.iter().filter_map(|(ordinal, held)| {
+            held.outside.as_ref()?;
+            let view = internal.get(ordinal)?.as_ref().ok();
+            let (port, security) = match &desired.listener {
+                None => (internal_port(desired, observed)?, material.internal(&internal_name(view)?)),
+                Some(listener) => {
+                    let name = view
+                        .filter(|view| has_listener(view, &listener.name))
+                        .map(|_| held.address.to_string())?;
+                    (listener.port, external_security(material, listener.protocol, &name))
+                }
+            };
+            let fresh = known.get(ordinal).is_some_and(|(at, result)| {
+                result.through == held.address
+                    && now.saturating_sub(*at) < desired.probe_interval.mul_f64(0.9)
+            });
+            let target =
+                Target { at: (held.address, port).into(), security, step_timeout: desired.probe_timeout };
+            (!fresh && may_be_probed(held.address)).then(|| async move {
+                let report = self.brokers.probe(&target).await;
+                (*ordinal, ProbeResult { report, through: held.address, from: self.vantage.clone() })
+            })
+        });
+        for (ordinal, result) in join_all(due).await {
+            known.insert(ordinal, (self.clock.monotonic(), result));
+        }
+        known.retain(|ordinal, (_, result)| {
+            plan.addresses.get(ordinal).is_some_and(|held| held.address == result.through)
+        });
+        let results = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(desired.key.clone(), known);
+        results
+    }
+}
+
+fn internal_name(view: Option<&BrokerView>) -> Option<String> {
+    let view = view?;
+    view.advertised.get(&view.node).map(|endpoint| endpoint.host.clone())
+}
+
+fn has_listener(view: &BrokerView, name: &str) -> bool {
+    let advertised = view.setting(ListenerSetting::AdvertisedListeners).effective.unwrap_or_default();
+    Listeners::parse(&advertised).unwrap_or_default().get(name).is_some()
+}
+
+/// An address from a spec must not turn the probe against this machine or its metadata service.
+fn may_be_probed(address: Ipv4Addr) -> bool {
+    let metadata = Ipv4Addr::new(100, 100, 100, 200);
+    !(address.is_loopback()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || address.is_broadcast()
+        || address.octets()[0] == 0
+        || address == metadata)
+}
+
+fn value(secret: Option<&Secret>, key: &str) -> Option<String> {
+    let bytes = secret?.data.as_ref()?.get(key)?;
+    String::from_utf8(bytes.0.clone()).ok()
+}

@@ -1,0 +1,177 @@
+//! Objects of the API server in the words of the planner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Container, Pod, PodSpec},
+};
+use kube::ResourceExt;
+
+use super::Observer;
+use crate::{
+    api::{FINALIZER, KafkaExternalAccess},
+    domain::{AccessKey, Ordinal, Uid},
+    kubernetes::KubernetesError,
+    listeners::text::Listeners,
+    plan::{
+        PodIdentity,
+        desired::Desired,
+        observed::{OtherAccess, Own, PodView, StatefulSetView},
+    },
+};
+
+/// What the API server shows.
+pub struct Seen {
+    pub others: Vec<OtherAccess>,
+    pub stateful_set: Option<StatefulSetView>,
+    pub pods: BTreeMap<Ordinal, PodView>,
+}
+
+impl Observer {
+    pub(super) async fn observe_kubernetes(&self, desired: &Desired) -> Result<Seen, KubernetesError> {
+        let namespace = &desired.key.namespace;
+        let (objects, set) = futures::try_join!(
+            self.kubernetes.accesses(),
+            self.kubernetes.stateful_set(namespace, &desired.stateful_set)
+        )?;
+        let others = objects.iter().map(other).collect();
+        let Some(set) = set else { return Ok(Seen { others, stateful_set: None, pods: BTreeMap::new() }) };
+        let selector = selector(&set);
+        let pods = self.kubernetes.pods(namespace, &selector).await?;
+        let pods = pods.iter().filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
+        Ok(Seen { others, stateful_set: Some(stateful_set_view(&set, desired)), pods })
+    }
+}
+
+/// The object itself.
+pub fn own(object: &KafkaExternalAccess) -> Own {
+    Own {
+        uid: Uid::new(object.uid().unwrap_or_default()),
+        generation: object.metadata.generation.unwrap_or_default(),
+        held: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        created_at: created_at(object),
+        status: object.status.clone().unwrap_or_default(),
+    }
+}
+
+fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {
+    object.metadata.creation_timestamp.as_ref().map(|time| time.0)
+}
+
+fn other(object: &KafkaExternalAccess) -> OtherAccess {
+    let spec = &object.spec;
+    let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
+    let openstack = spec.addresses.provider.openstack.as_ref();
+    OtherAccess {
+        key: AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
+        uid: Uid::new(object.uid().unwrap_or_default()),
+        created_at: created_at(object),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        target: (spec.kafka.stateful_set.name.clone(), listener),
+        chosen_addresses: spec.brokers.iter().filter_map(|broker| broker.address).collect(),
+        secret: openstack.map(|openstack| openstack.credentials_secret_ref.name.clone()),
+    }
+}
+
+fn selector(set: &StatefulSet) -> String {
+    let labels = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
+    let ordinal = pod.name_any().strip_prefix(set)?.strip_prefix('-')?.parse().ok().map(Ordinal)?;
+    let owned = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet" && owner.name == set);
+    let status = pod.status.as_ref();
+    let ended = status
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| ["Failed", "Succeeded"].contains(&phase));
+    let ipv4 = |text: &str| text.parse::<Ipv4Addr>().ok();
+    let first = status.and_then(|status| status.pod_ip.as_deref()).and_then(ipv4);
+    let any = || status?.pod_ips.iter().flatten().find_map(|ip| ipv4(&ip.ip));
+    owned.then(|| {
+        let view = PodView {
+            identity: PodIdentity { name: pod.name_any(), uid: Uid::new(pod.uid().unwrap_or_default()) },
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            ip: first.or_else(any),
+            terminating: pod.metadata.deletion_timestamp.is_some() || ended,
+        };
+        (ordinal, view)
+    })
+}
+
+fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {
+    let spec = set.spec.as_ref();
+    let pod = spec.and_then(|spec| spec.template.spec.clone()).unwrap_or_default();
+    let container = broker_container(&pod, desired.container.as_deref());
+    let listeners = container.and_then(listeners_of).unwrap_or_default();
+    let ports = container.and_then(|container| container.ports.clone()).unwrap_or_default();
+    let number = |port: i32| u16::try_from(port).ok();
+    let declared = ports.iter().find(|port| {
+        port.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&desired.internal_listener))
+    });
+    let internal = listeners.get(&desired.internal_listener).map(|listener| listener.port);
+    let listening: BTreeSet<u16> = ports.iter().filter_map(|port| number(port.container_port)).collect();
+    StatefulSetView {
+        uid: Uid::new(set.uid().unwrap_or_default()),
+        replicas: spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+        first_ordinal: spec
+            .and_then(|spec| spec.ordinals.as_ref()?.start)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        service: spec.and_then(|spec| spec.service_name.clone()).unwrap_or_default(),
+        host_network: pod.host_network == Some(true),
+        internal_port: internal.or_else(|| declared.and_then(|port| number(port.container_port))),
+        listening_ports: listening
+            .into_iter()
+            .chain(listeners.iter().map(|listener| listener.port))
+            .collect(),
+    }
+}
+
+/// The named one, else the one that carries listener settings, else the only one.
+fn broker_container<'a>(pod: &'a PodSpec, named: Option<&str>) -> Option<&'a Container> {
+    if let Some(named) = named {
+        return pod.containers.iter().find(|container| container.name == named);
+    }
+    let with_settings = pod.containers.iter().find(|container| listeners_of(container).is_some());
+    with_settings.or(if pod.containers.len() == 1 { pod.containers.first() } else { None })
+}
+
+/// `listeners` from the environment (`KAFKA_LISTENERS`, `KAFKA_CFG_LISTENERS`) or from arguments
+/// (`--override listeners=...`, within a shell line too).
+fn listeners_of(container: &Container) -> Option<Listeners> {
+    let from_environment = container.env.iter().flatten().find_map(|variable| {
+        let named = ["KAFKA_LISTENERS", "KAFKA_CFG_LISTENERS"].contains(&variable.name.as_str());
+        variable.value.as_deref().filter(|_| named)
+    });
+    let words = container.command.iter().flatten().chain(container.args.iter().flatten());
+    let mut from_arguments = words.filter_map(|word| argument(word));
+    let text = from_environment.or_else(|| from_arguments.next())?;
+    Listeners::parse(text).ok()
+}
+
+fn argument(word: &str) -> Option<&str> {
+    let marker = "listeners=";
+    let own = word.match_indices(marker).find(|(at, _)| !word[..*at].ends_with('.'))?;
+    let rest = &word[own.0 + marker.len()..];
+    let rest = rest.trim_start_matches(['"', '\'']);
+    rest.split(|c: char| c.is_whitespace() || c == '"' || c == '\'').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_found_within_a_shell_line_and_not_confused_with_advertised_ones() {
+        let line = "exec kafka.Kafka x.properties --override advertised.listeners=INTERNAL://$(POD_NAME):1 --override \"listeners=INTERNAL://:9092,B://:9093\" --override x=y";
+        assert_eq!(argument(line), Some("INTERNAL://:9092,B://:9093"));
+        assert_eq!(argument("--override advertised.listeners=A://b:1"), None);
+    }
+}

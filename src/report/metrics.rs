@@ -1,0 +1,90 @@
+//! Metrics in Prometheus' conventions. Labels hold neither names of objects nor identifiers.
+
+use std::{sync::Mutex, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::cloud::openstack::{CallObserver, CallOutcome};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloudCall {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    cloud_calls: Family<CloudCall, Counter>,
+    cloud_seconds: Histogram,
+    reconciles: Family<Result, Counter>,
+    reconcile_seconds: Histogram,
+    leader: Gauge,
+}
+
+const SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("kafka_external_access");
+        let cloud_calls = Family::default();
+        let cloud_seconds = Histogram::new(SECONDS);
+        let reconciles = Family::default();
+        let reconcile_seconds = Histogram::new(SECONDS);
+        let leader = Gauge::default();
+        registry.register("cloud_calls", "Calls to the cloud by operation and outcome", cloud_calls.clone());
+        let help = "Time of a call to the cloud";
+        registry.register_with_unit("cloud_call_duration", help, Unit::Seconds, cloud_seconds.clone());
+        registry.register("reconciles", "Reconciles by result", reconciles.clone());
+        let help = "Time of a reconcile";
+        registry.register_with_unit("reconcile_duration", help, Unit::Seconds, reconcile_seconds.clone());
+        registry.register("leader", "1 while this replica may write", leader.clone());
+        Self {
+            registry: Mutex::new(registry),
+            cloud_calls,
+            cloud_seconds,
+            reconciles,
+            reconcile_seconds,
+            leader,
+        }
+    }
+}
+
+impl Metrics {
+    /// A reconcile ended.
+    pub fn reconciled(&self, failed: bool, took: Duration) {
+        let result = if failed { "failed" } else { "ok" };
+        self.reconciles.get_or_create(&Result { result }).inc();
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// The exposition text.
+    pub fn text(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+impl CallObserver for Metrics {
+    fn called(&self, operation: &'static str, outcome: CallOutcome, took: Duration) {
+        self.cloud_calls.get_or_create(&CloudCall { operation, outcome: outcome.into() }).inc();
+        self.cloud_seconds.observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,4 @@
+//! What people and machines are told: status, events, metrics.
+
+pub mod events;
+pub mod metrics;
