@@ -1,1 +1,24 @@
-//! A laboratory of real parts.
+//! A laboratory of real parts on one machine: Kubernetes, Kafka, Keystone and Neutron, in namespaces of their own.
+//!
+//! `cargo lab up` starts it; tests attach to it and call it directly. What needs a registry (apt, Go, Maven, pip) happens before the sandbox exists, because
+//! nothing inside can reach one.
+
+pub mod addresses;
+mod cache;
+mod cgroup;
+mod error;
+mod holder;
+mod packages;
+mod paths;
+mod process;
+mod progress;
+mod sandbox;
+
+pub use cache::Cache;
+pub use error::{Context, LabError, Result, read_file, write_file};
+pub use holder::{SUBCOMMAND as HOLDER_SUBCOMMAND, hold};
+pub use packages::ensure as ensure_packages;
+pub use paths::Paths;
+pub use process::{Daemon, Part, Process, Readiness, text, wait_until};
+pub use progress::{Progress, Step};
+pub use sandbox::{Command, SYSTEM_PATH, Sandbox};

@@ -1,0 +1,99 @@
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+
+const NAME: &str = "kafka-external-access-lab";
+
+/// Where the lab keeps its files. State lives as long as the lab runs; the cache outlives it and is shared by all checkouts.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    state: PathBuf,
+    cache: PathBuf,
+}
+
+impl Paths {
+    /// By the XDG base directory specification: `$XDG_STATE_HOME` and `$XDG_CACHE_HOME`, else `~/.local/state` and `~/.cache`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self {
+            state: base("XDG_STATE_HOME", ".local/state").join(NAME),
+            cache: base("XDG_CACHE_HOME", ".cache").join(NAME),
+        }
+    }
+
+    /// The state folder; `down` removes it.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The folder of things built once: `<part>-<version>`.
+    #[must_use]
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The state folder of one part, created when it is missing.
+    pub fn part(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.state.join(name);
+        std::fs::create_dir_all(&folder).to(|| format!("create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The log file of one part.
+    #[must_use]
+    pub fn log(&self, part: &str) -> PathBuf {
+        self.logs().join(format!("{part}.log"))
+    }
+
+    /// The folder of all log files.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.state.join("log")
+    }
+
+    /// Facts about the running lab, written when it is up.
+    #[must_use]
+    pub fn facts(&self) -> PathBuf {
+        self.state.join("lab.json")
+    }
+
+    /// The copy of the `lab` program that the running lab uses (the holder, the CNI plugin, the gateway), so that a new build of the checkout
+    /// does not pull it away from under them.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.state.join("bin/lab")
+    }
+
+    /// Name of the lab's group in every cgroup hierarchy. Labs with different state folders do not share it.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("kea-lab-{:08x}", fnv(self.state.as_os_str().as_encoded_bytes()))
+    }
+
+    /// One lock for everything that changes the lab; beside the state folder, because that one is removed.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.state.with_extension("lock")
+    }
+
+    pub(crate) fn holder(&self) -> PathBuf {
+        self.state.join("holder.json")
+    }
+
+    pub(crate) fn pid_file(&self, part: &str) -> PathBuf {
+        self.state.join("run").join(format!("{part}.json"))
+    }
+}
+
+fn base(variable: &str, fallback: &str) -> PathBuf {
+    // The specification: a relative path in the variable is to be ignored.
+    match std::env::var_os(variable).map(PathBuf::from) {
+        Some(path) if path.is_absolute() => path,
+        _ => PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(fallback),
+    }
+}
+
+/// FNV-1a, 32 bits: stable between builds, unlike the standard library's hasher.
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
