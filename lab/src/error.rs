@@ -52,6 +52,16 @@ pub enum LabError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A service of the cloud refused a call.
+    #[error("{request}: {status} {body}")]
+    Api {
+        /// Method and URL.
+        request: String,
+        /// HTTP status, 400 or more.
+        status: u16,
+        /// What the service said.
+        body: String,
+    },
     /// The lab does not run.
     #[error("no lab is running; start it with `cargo lab up`")]
     NotRunning,

@@ -58,11 +58,23 @@ impl Paths {
         self.state.join("lab.json")
     }
 
+    /// Facts about the cloud, written when it is set up.
+    #[must_use]
+    pub fn cloud_facts(&self) -> PathBuf {
+        self.state.join("cloud/facts.json")
+    }
+
     /// The copy of the `lab` program that the running lab uses (the holder, the CNI plugin, the gateway), so that a new build of the checkout
     /// does not pull it away from under them.
     #[must_use]
     pub fn program(&self) -> PathBuf {
-        self.state.join("bin/lab")
+        self.programs().join("lab")
+    }
+
+    /// The programs of the running lab: links to what was built, and [`Self::program`].
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.state.join("bin")
     }
 
     /// Name of the lab's group in every cgroup hierarchy. Labs with different state folders do not share it.
@@ -94,6 +106,6 @@ fn base(variable: &str, fallback: &str) -> PathBuf {
 }
 
 /// FNV-1a, 32 bits: stable between builds, unlike the standard library's hasher.
-fn fnv(bytes: &[u8]) -> u32 {
+pub(crate) fn fnv(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -206,7 +206,7 @@ impl<'a> Daemon<'a> {
     }
 }
 
-fn append(log: &Path) -> Result<File> {
+pub(crate) fn append(log: &Path) -> Result<File> {
     if let Some(parent) = log.parent() {
         fs::create_dir_all(parent).to(|| format!("create {}", parent.display()))?;
     }

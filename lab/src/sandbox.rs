@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::cache::remove_folder;
 use crate::error::{Context, LabError, Result, read_file, write_file};
 use crate::paths::Paths;
-use crate::process::{self, Process};
+use crate::process::{self, Part, Process};
 use crate::{cgroup, holder};
 
 /// What the lab runs in: network, mount, process, IPC and host-name namespaces that exist as long as one process, the holder, lives. Nothing of it is
@@ -33,7 +33,7 @@ impl Sandbox {
 
     /// Starts a sandbox after removing what an earlier one, now dead, has left behind. `program` is the `lab` executable.
     pub fn start(paths: &Paths, program: &Path) -> Result<Self> {
-        remove_leftovers(paths)?;
+        Self::remove_leftovers(paths)?;
         install(program, &paths.program())?;
         cgroup::create(&paths.cgroup())?;
         let mut child = in_thread(|| {
@@ -49,6 +49,8 @@ impl Sandbox {
                 .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
+                // Not the caller's: who reads that to its end would wait as long as the lab lives.
+                .stderr(process::append(&paths.log("sandbox"))?)
                 .spawn()
                 .to(|| "start the sandbox's first process".to_owned())
         })?;
@@ -60,12 +62,9 @@ impl Sandbox {
                 .to(|| "hear from the sandbox's first process".to_owned())?;
         }
         if line.trim() != holder::READY {
-            let output = child.wait_with_output().to(|| "wait for the sandbox's first process".to_owned())?;
-            return Err(LabError::Program {
-                command: "lab init".to_owned(),
-                outcome: format!("{} before the sandbox was ready", output.status),
-                output: line,
-            });
+            child.wait().to(|| "wait for the sandbox's first process".to_owned())?;
+            let part = Part { name: "sandbox".to_owned(), process: holder, log: paths.log("sandbox") };
+            return Err(part.failed("ended before it was ready".to_owned()));
         }
         let record = serde_json::to_string(&holder)
             .map_err(std::io::Error::from)
@@ -85,7 +84,13 @@ impl Sandbox {
                 last: format!("process {} lives", self.holder.pid),
             });
         }
-        remove_leftovers(&self.paths)
+        Self::remove_leftovers(&self.paths)
+    }
+
+    /// Removes what a sandbox that is dead has left: groups and files; all else died with it.
+    pub(crate) fn remove_leftovers(paths: &Paths) -> Result<()> {
+        cgroup::remove(&paths.cgroup())?;
+        remove_folder(paths.state())
     }
 
     /// Where its files are.
@@ -118,6 +123,19 @@ impl Sandbox {
     /// before an asynchronous runtime is built in it.
     pub fn enter_network(&self) -> Result<()> {
         enter(self.holder, "net", CloneFlags::CLONE_NEWNET)
+    }
+
+    /// Memory of all its processes in bytes, shared pages counted once (proportional set size).
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        // The holder's view of /proc shows the sandbox's processes, those of pods included, and no others.
+        let processes = fs::read_dir(format!("/proc/{}/root/proc", self.holder.pid));
+        processes
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| proportional_set_size(&entry.path()))
+            .sum()
     }
 
     /// Runs `work` in a thread that is in the sandbox's network.
@@ -154,9 +172,10 @@ fn enter_all(holder: Process) -> Result<()> {
     enter(holder, "mnt", CloneFlags::CLONE_NEWNS)
 }
 
-fn remove_leftovers(paths: &Paths) -> Result<()> {
-    cgroup::remove(&paths.cgroup())?;
-    remove_folder(paths.state())
+fn proportional_set_size(process: &Path) -> Option<u64> {
+    let sizes = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+    let kib = sizes.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(kib.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Puts a copy in place by a rename, because a program that runs cannot be written to.
@@ -212,6 +231,10 @@ impl Command {
     pub fn clean_environment(mut self) -> Self {
         let home = std::env::var_os("HOME").unwrap_or_else(|| OsString::from("/root"));
         self.inner.env_clear().env("PATH", SYSTEM_PATH).env("HOME", home);
+        // The lab finds its own files by these.
+        for name in ["XDG_STATE_HOME", "XDG_CACHE_HOME"] {
+            self.inner.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         self
     }
 
