@@ -6,6 +6,7 @@
 pub mod addresses;
 mod cache;
 mod cgroup;
+pub mod cloud;
 mod error;
 mod holder;
 pub mod kafka;

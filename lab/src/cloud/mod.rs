@@ -1,0 +1,47 @@
+//! The cloud: Keystone and Neutron as they are, and a router that makes of Neutron's records what a cloud's network makes of them.
+
+mod api;
+mod facts;
+mod http;
+mod openstack;
+mod seed;
+
+pub use api::{
+    ApplicationCredential, Cloud, Direction, FixedIp, FloatingIp, Port, PortForwarding, Rule, SecurityRule,
+    Service, Session, clouds_yaml,
+};
+pub use facts::{Account, CloudFacts};
+pub use openstack::{OpenStack, prepare};
+pub use seed::seed;
+
+use std::path::Path;
+
+use crate::cache::{Cache, lock};
+use crate::error::Result;
+use crate::kubernetes::Cluster;
+use crate::paths::Paths;
+use crate::progress::Progress;
+use crate::sandbox::Sandbox;
+
+/// Starts what does not run of the cloud, sets it up the first time, and waits until all of it answers. [`prepare`] comes first, outside of the sandbox.
+pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud> {
+    progress.step("cloud", |step| {
+        OpenStack::new(sandbox, cache)?.start(cache)?;
+        step.note("projects, users and networks");
+        seed(sandbox)?;
+        Cloud::attach(sandbox, cache)
+    })
+}
+
+/// Starts the cloud without Kubernetes, for those who only talk to its API. `program` is the `lab` executable. A later full start adds what is missing.
+pub fn up_alone(paths: &Paths, program: &Path, progress: &Progress) -> Result<Cloud> {
+    let _lock = lock(&paths.lock_file())?;
+    let cache = Cache::new(paths);
+    prepare(&cache, progress)?;
+    let sandbox = match Sandbox::attach(paths) {
+        Some(sandbox) => sandbox,
+        None => Sandbox::start(paths, program)?,
+    };
+    Cluster::make_bridge(&sandbox)?;
+    up(&sandbox, &cache, progress)
+}
