@@ -6,6 +6,7 @@ use std::process::Command as MachineCommand;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, lock};
+use crate::cloud::{self, Cloud};
 use crate::error::{Context, LabError, Result, read_file, write_file};
 use crate::kafka::{self, Flavour, Kafka};
 use crate::kubernetes::{self, Cluster, Image};
@@ -42,6 +43,7 @@ pub struct Facts {
 pub struct Lab {
     sandbox: Sandbox,
     cluster: Cluster,
+    cloud: Cloud,
     facts: Facts,
 }
 
@@ -74,7 +76,8 @@ impl Lab {
         let facts = fs::read_to_string(paths.facts()).map_err(|_| LabError::NotRunning)?;
         let facts = serde_json::from_str(&facts)
             .map_err(|error| LabError::Malformed { file: paths.facts(), reason: error.to_string() })?;
-        Ok(Self { cluster: Cluster::new(&sandbox)?, sandbox, facts })
+        let cloud = Cloud::attach(&sandbox, &Cache::new(&paths))?;
+        Ok(Self { cluster: Cluster::new(&sandbox)?, sandbox, cloud, facts })
     }
 
     /// The running lab; without one, `cargo lab up` starts it first. For tests of other packages, whose own executable is not the lab's.
@@ -116,6 +119,12 @@ impl Lab {
         &self.sandbox
     }
 
+    /// Keystone and Neutron.
+    #[must_use]
+    pub fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
     /// A command inside the lab with KUBECONFIG set and the built programs in PATH.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
@@ -153,8 +162,15 @@ impl Lab {
         link_programs(&built.programs, &sandbox.paths().programs())?;
         let cluster = Cluster::new(&sandbox)?;
         Cluster::make_bridge(&sandbox)?;
-        progress.step("control plane", |_| cluster.start_control_plane())?;
-        progress.step("node", |_| cluster.start_node(&built.pause, &[]))?;
+        let cache = Cache::new(sandbox.paths());
+        let cloud = std::thread::scope(|scope| {
+            let cloud = scope.spawn(|| cloud::up(&sandbox, &cache, progress));
+            progress.step("control plane", |_| cluster.start_control_plane())?;
+            cloud.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        // Every pod gets a port in the cloud, so that one comes first.
+        let ports = cloud::cni::configuration(&sandbox.paths().cloud_facts());
+        progress.step("node", |_| cluster.start_node(&built.pause, &[(cloud::cni::SUBCOMMAND, ports)]))?;
         let facts = Facts {
             kubeconfig: cluster.kubeconfig(),
             programs: sandbox.paths().programs(),
@@ -165,7 +181,7 @@ impl Lab {
             .map_err(std::io::Error::from)
             .to(|| "describe the lab".to_owned())?;
         write_file(&sandbox.paths().facts(), text)?;
-        Ok(Self { sandbox, cluster, facts })
+        Ok(Self { sandbox, cluster, cloud, facts })
     }
 
     fn start_kafka(&self, flavour: Flavour, progress: &Progress) -> Result<()> {
@@ -187,6 +203,7 @@ struct Built {
 impl Built {
     fn prepare(cache: &Cache, options: &Options, progress: &Progress) -> Result<Self> {
         packages::ensure(&[&kubernetes::PACKAGES[..], &kafka::PACKAGES[..]].concat())?;
+        cloud::prepare(cache, progress)?;
         let built = Self {
             programs: kubernetes::build(cache, progress)?,
             pause: kafka::pause_image(cache, progress)?,

@@ -53,6 +53,9 @@ enum Verb {
     /// Deploy or remove further Kafkas
     #[command(subcommand)]
     Kafka(KafkaVerb),
+    /// The CNI plugin
+    #[command(name = lab::cloud::cni::SUBCOMMAND, hide = true)]
+    NeutronPort,
     /// The first process of the sandbox
     #[command(name = lab::HOLDER_SUBCOMMAND, hide = true)]
     Init,
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
+        Verb::NeutronPort => return Ok(lab::cloud::cni::run()),
         Verb::Init => lab::hold(&Paths::from_environment())?,
         Verb::Up { only: Some(Only::Cloud), .. } => {
             lab::cloud::up_alone(&Paths::from_environment(), &program(), &Progress::shown())?;

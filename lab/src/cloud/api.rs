@@ -13,7 +13,7 @@ use crate::error::{Context, LabError, Result};
 use crate::sandbox::Sandbox;
 
 /// The running cloud, for those who test against it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cloud {
     facts: CloudFacts,
     http: Http,

@@ -1,6 +1,7 @@
 //! The cloud: Keystone and Neutron as they are, and a router that makes of Neutron's records what a cloud's network makes of them.
 
 mod api;
+pub mod cni;
 mod facts;
 mod http;
 mod openstack;
