@@ -15,10 +15,13 @@ impl Paths {
     /// By the XDG base directory specification: `$XDG_STATE_HOME` and `$XDG_CACHE_HOME`, else `~/.local/state` and `~/.cache`.
     #[must_use]
     pub fn from_environment() -> Self {
-        Self {
-            state: base("XDG_STATE_HOME", ".local/state").join(NAME),
-            cache: base("XDG_CACHE_HOME", ".cache").join(NAME),
-        }
+        Self::below(&base("XDG_STATE_HOME", ".local/state"), &base("XDG_CACHE_HOME", ".cache"))
+    }
+
+    /// Below these base folders, which `$XDG_STATE_HOME` and `$XDG_CACHE_HOME` may name. Labs with different state folders run side by side.
+    #[must_use]
+    pub fn below(state_home: &Path, cache_home: &Path) -> Self {
+        Self { state: state_home.join(NAME), cache: cache_home.join(NAME) }
     }
 
     /// The state folder; `down` removes it.

@@ -93,6 +93,11 @@ impl Sandbox {
         remove_folder(paths.state())
     }
 
+    /// The same sandbox as a process in it sees it, which has namespaces of its own.
+    pub(crate) fn of(&self, process: Process) -> Self {
+        Self { paths: self.paths.clone(), holder: process }
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn paths(&self) -> &Paths {
@@ -156,8 +161,8 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 }
 
 fn enter(holder: Process, namespace: &str, kind: CloneFlags) -> Result<()> {
-    let file =
-        File::open(format!("/proc/{}/ns/{namespace}", holder.pid)).map_err(|_| LabError::NotRunning)?;
+    let file = File::open(format!("/proc/{}/ns/{namespace}", holder.pid))
+        .to(|| format!("open the sandbox's {namespace} namespace"))?;
     setns(file, kind).to(|| format!("enter the sandbox's {namespace} namespace"))
 }
 
