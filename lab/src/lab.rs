@@ -6,7 +6,7 @@ use std::process::Command as MachineCommand;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, lock};
-use crate::cloud::{self, Cloud};
+use crate::cloud::{self, Cloud, Machine};
 use crate::error::{Context, LabError, Result, read_file, write_file};
 use crate::kafka::{self, Flavour, Kafka};
 use crate::kubernetes::{self, Cluster, Image};
@@ -14,7 +14,7 @@ use crate::packages;
 use crate::paths::Paths;
 use crate::process::{Part, text};
 use crate::progress::Progress;
-use crate::sandbox::{Command, SYSTEM_PATH, Sandbox};
+use crate::sandbox::{Command, SYSTEM_PATH, Sandbox, install};
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -55,7 +55,11 @@ impl Lab {
         let _lock = lock(&paths.lock_file())?;
         let built = Built::prepare(&Cache::new(&paths), options, progress)?;
         let (sandbox, fresh) = match Sandbox::attach(&paths) {
-            Some(sandbox) => (sandbox, false),
+            Some(sandbox) => {
+                // What starts from now on (the gateway, the plugin of the next pod) is of this build.
+                install(&options.program, &paths.program())?;
+                (sandbox, false)
+            }
             None => (Sandbox::start(&paths, &options.program)?, true),
         };
         let lab = Self::start(sandbox, &built, progress)?;
@@ -123,6 +127,11 @@ impl Lab {
     #[must_use]
     pub fn cloud(&self) -> &Cloud {
         &self.cloud
+    }
+
+    /// The virtual machine.
+    pub fn vm(&self) -> Result<Machine> {
+        Machine::attach(&self.sandbox)
     }
 
     /// A command inside the lab with KUBECONFIG set and the built programs in PATH.

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use clap::{Parser, Subcommand};
+use lab::cloud::{Cloud, Machine};
 use lab::kafka::Flavour;
-use lab::{Lab, LabError, Options, Paths, Progress, Result, Sandbox};
+use lab::{Cache, Lab, LabError, Options, Paths, Progress, Result, Sandbox};
 
 /// Kubernetes, Kafka, Keystone and Neutron of real parts, in namespaces of their own on this machine.
 #[derive(Parser)]
@@ -53,6 +54,24 @@ enum Verb {
     /// Deploy or remove further Kafkas
     #[command(subcommand)]
     Kafka(KafkaVerb),
+    /// Run a command on the virtual machine, which reaches floating IPs only
+    #[command(trailing_var_arg = true)]
+    Vm {
+        /// The command and its arguments
+        #[arg(required = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Say whether pods reach floating IPs of the pods' network
+    Hairpin {
+        /// Whether they do
+        state: Switch,
+    },
+    /// The cloud's router
+    #[command(name = lab::cloud::gateway::SUBCOMMAND, hide = true)]
+    Gateway,
+    /// The virtual machine
+    #[command(name = lab::cloud::machine::SUBCOMMAND, hide = true)]
+    Machine,
     /// The CNI plugin
     #[command(name = lab::cloud::cni::SUBCOMMAND, hide = true)]
     NeutronPort,
@@ -79,6 +98,14 @@ enum KafkaVerb {
         #[arg(long)]
         namespace: String,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    /// They do
+    On,
+    /// They do not, as in many clouds
+    Off,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -109,6 +136,14 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
+        Verb::Vm { command } => return on_machine(&command),
+        Verb::Hairpin { state } => {
+            let paths = Paths::from_environment();
+            let sandbox = Sandbox::attach(&paths).ok_or(LabError::NotRunning)?;
+            Cloud::attach(&sandbox, &Cache::new(&paths))?.set_hairpin(state == Switch::On)?;
+        }
+        Verb::Gateway => lab::cloud::gateway::run(&Paths::from_environment())?,
+        Verb::Machine => lab::cloud::machine::hold(&Paths::from_environment())?,
         Verb::NeutronPort => return Ok(lab::cloud::cni::run()),
         Verb::Init => lab::hold(&Paths::from_environment())?,
         Verb::Up { only: Some(Only::Cloud), .. } => {
@@ -165,18 +200,27 @@ fn status() -> Result<ExitCode> {
     Ok(if parts.iter().all(lab::Part::alive) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn on_machine(command: &[OsString]) -> Result<ExitCode> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::FAILURE) };
+    let sandbox = Sandbox::attach(&Paths::from_environment()).ok_or(LabError::NotRunning)?;
+    Ok(exit_code(Machine::attach(&sandbox)?.command(program).args(arguments).status()?))
+}
+
 /// Ends with the command's own code; 128 and the signal's number when a signal ended it, as shells have it.
-fn exec(command: &[OsString]) -> Result<ExitCode> {
+fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn exec(command: &[OsString]) -> Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::FAILURE) };
     let command = match Lab::attach() {
         Ok(lab) => lab.command(&program.to_string_lossy()),
         // The cloud may run alone.
         Err(error) => Sandbox::attach(&Paths::from_environment()).ok_or(error)?.command(program),
     };
-    let status = command.args(arguments).status()?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    Ok(exit_code(command.args(arguments).status()?))
 }
 
 fn logs(part: Option<String>) -> Result<()> {

@@ -5,11 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use super::PATIENCE;
 use super::facts::{Account, CloudFacts};
+use super::gateway::Signals;
 use super::http::{Http, Reply};
 use super::openstack::OpenStack;
 use crate::cache::Cache;
 use crate::error::{Context, LabError, Result};
+use crate::process::wait_until;
 use crate::sandbox::Sandbox;
 
 /// The running cloud, for those who test against it.
@@ -18,6 +21,7 @@ pub struct Cloud {
     facts: CloudFacts,
     http: Http,
     services: OpenStack,
+    signals: Signals,
 }
 
 /// One of the cloud's services.
@@ -36,6 +40,7 @@ impl Cloud {
             facts: CloudFacts::read(&sandbox.paths().cloud_facts())?,
             http: Http::into(sandbox),
             services: OpenStack::new(sandbox, cache)?,
+            signals: Signals::new(sandbox.paths()),
         })
     }
 
@@ -75,6 +80,17 @@ impl Cloud {
     #[must_use]
     pub fn clouds_yaml_through_proxy(&self, account: &Account) -> String {
         clouds_yaml(account, &format!("{}/v3", CloudFacts::PROXY_KEYSTONE), CloudFacts::PROXY_REGION)
+    }
+
+    /// Whether a pod reaches floating IPs of the pods' network, as it does in many clouds and does not in others. Returns when the network is so.
+    pub fn set_hairpin(&self, on: bool) -> Result<()> {
+        self.signals.set_hairpin(on)?;
+        self.settle()
+    }
+
+    /// Waits until the network does what Neutron's records say at this moment.
+    pub fn settle(&self) -> Result<()> {
+        wait_until("the cloud's router to follow", PATIENCE, || self.signals.readiness())
     }
 
     /// Ends a service.
@@ -223,6 +239,9 @@ pub struct SecurityRule {
     pub remote_ip_prefix: Option<String>,
     /// Or the members of a group as the other side.
     pub remote_group_id: Option<String>,
+    /// Or an address group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_address_group_id: Option<String>,
 }
 
 impl SecurityRule {
@@ -248,6 +267,7 @@ impl SecurityRule {
             port_range_max: None,
             remote_ip_prefix: Some(prefix.to_owned()),
             remote_group_id: None,
+            remote_address_group_id: None,
         }
     }
 }

@@ -3,26 +3,37 @@
 mod api;
 pub mod cni;
 mod facts;
+pub mod gateway;
 mod http;
+pub mod machine;
 mod openstack;
+mod picture;
+mod rules;
 mod seed;
+mod shaping;
 
 pub use api::{
     ApplicationCredential, Cloud, Direction, FixedIp, FloatingIp, Port, PortForwarding, Rule, SecurityRule,
     Service, Session, clouds_yaml,
 };
 pub use facts::{Account, CloudFacts};
+pub use machine::Machine;
 pub use openstack::{OpenStack, prepare};
 pub use seed::seed;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cache::{Cache, lock};
 use crate::error::Result;
 use crate::kubernetes::Cluster;
 use crate::paths::Paths;
+use crate::process::Daemon;
 use crate::progress::Progress;
 use crate::sandbox::Sandbox;
+
+/// How long a change may take from Neutron's record to the network.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts what does not run of the cloud, sets it up the first time, and waits until all of it answers. [`prepare`] comes first, outside of the sandbox.
 pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud> {
@@ -30,6 +41,11 @@ pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud
         OpenStack::new(sandbox, cache)?.start(cache)?;
         step.note("projects, users and networks");
         seed(sandbox)?;
+        step.note("router and virtual machine");
+        let router = Daemon::new(sandbox, gateway::SUBCOMMAND, sandbox.paths().program());
+        let signals = gateway::Signals::new(sandbox.paths());
+        router.args([gateway::SUBCOMMAND]).start()?.wait_until(PATIENCE, || signals.readiness())?;
+        Machine::start(sandbox)?;
         Cloud::attach(sandbox, cache)
     })
 }
