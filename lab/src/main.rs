@@ -7,7 +7,8 @@ use std::process::{ExitCode, ExitStatus};
 use clap::{Parser, Subcommand};
 use lab::cloud::{Cloud, Machine};
 use lab::kafka::Flavour;
-use lab::{Cache, Lab, LabError, Options, Paths, Progress, Result, Sandbox};
+use lab::{Cache, Context, Lab, LabError, Options, Paths, Process, Progress, Result, Sandbox};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Kubernetes, Kafka, Keystone and Neutron of real parts, in namespaces of their own on this machine.
 #[derive(Parser)]
@@ -203,7 +204,7 @@ fn status() -> Result<ExitCode> {
 fn on_machine(command: &[OsString]) -> Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::FAILURE) };
     let sandbox = Sandbox::attach(&Paths::from_environment()).ok_or(LabError::NotRunning)?;
-    Ok(exit_code(Machine::attach(&sandbox)?.command(program).args(arguments).status()?))
+    foreground(Machine::attach(&sandbox)?.command(program).args(arguments))
 }
 
 /// Ends with the command's own code; 128 and the signal's number when a signal ended it, as shells have it.
@@ -220,7 +221,25 @@ fn exec(command: &[OsString]) -> Result<ExitCode> {
         // The cloud may run alone.
         Err(error) => Sandbox::attach(&Paths::from_environment()).ok_or(error)?.command(program),
     };
-    Ok(exit_code(command.args(arguments).status()?))
+    foreground(command.args(arguments))
+}
+
+/// Runs it to its end. Who ends this process means the command: the terminal tells both, everybody else only this one.
+fn foreground(command: lab::Command) -> Result<ExitCode> {
+    // Started first: a child inherits blocked signals.
+    let mut child = command.spawn()?;
+    let process = Process::current(child.id())?;
+    let passed_on = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP]);
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT])
+        .thread_block()
+        .to(|| "block signals".to_owned())?;
+    std::thread::spawn(move || {
+        while let Ok(signal) = passed_on.wait() {
+            // Its end is waited for below, whatever comes of this.
+            process.signal(signal).ok();
+        }
+    });
+    child.wait().to(|| "wait for the command".to_owned()).map(exit_code)
 }
 
 fn logs(part: Option<String>) -> Result<()> {
