@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{Port, Session, field};
+use super::api::{Session, field};
 use super::facts::CloudFacts;
 use super::http::Http;
+use super::records::Port;
 use crate::error::{Context, LabError, Result};
 
 /// The hidden subcommand, and the plugin's CNI type.

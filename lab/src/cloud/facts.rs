@@ -6,7 +6,7 @@ use crate::addresses::{KEYSTONE_PORT, NEUTRON_PORT, POD_GATEWAY};
 use crate::error::{LabError, Result, read_file, write_file};
 
 /// A user of the cloud together with the project it works in. Its password is worth nothing outside of the lab.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Name of the user.
     pub user: String,
@@ -18,6 +18,12 @@ pub struct Account {
     pub project: String,
     /// Id of the project.
     pub project_id: String,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Account({} in {})", self.user, self.project)
+    }
 }
 
 /// What was made in the cloud when it was set up. Nothing is looked up by name a second time: a name may be there twice, an id is not.

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::PATIENCE;
 use super::api::{Session, field};
 use super::facts::CloudFacts;
 use super::http::Http;
@@ -18,7 +19,8 @@ use super::shaping::{roots, shaping};
 use crate::addresses::{EXTERNAL_BRIDGE, EXTERNAL_GATEWAY, EXTERNAL_SUBNET, POD_BRIDGE};
 use crate::error::{Context, Result, write_file};
 use crate::paths::Paths;
-use crate::process::{Readiness, successful, text};
+use crate::process::{Daemon, Part, Readiness, successful, text};
+use crate::sandbox::Sandbox;
 
 /// The hidden subcommand that runs [`run`], and the name of the part.
 pub const SUBCOMMAND: &str = "gateway";
@@ -65,7 +67,11 @@ impl Signals {
     /// Whether the network is as it is wanted.
     pub fn readiness(&self) -> Readiness {
         let (wanted, done) = (self.wanted(), self.done());
-        if wanted == done { Readiness::Ready } else { Readiness::NotYet(format!("wanted {wanted}, has {done}")) }
+        if wanted == done {
+            Readiness::Ready
+        } else {
+            Readiness::NotYet(format!("wanted {wanted}, has {done}"))
+        }
     }
 
     fn set_done(&self, wanted: &str) -> Result<()> {
@@ -74,7 +80,9 @@ impl Signals {
 
     /// Statuses of floating IPs, for Neutron to take over.
     fn report(&self, statuses: &BTreeMap<&str, &str>) -> Result<()> {
-        let text = serde_json::to_string(statuses).map_err(std::io::Error::from).to(|| "describe statuses".to_owned())?;
+        let text = serde_json::to_string(statuses)
+            .map_err(std::io::Error::from)
+            .to(|| "describe statuses".to_owned())?;
         write_whole(&self.folder.join("statuses.json"), &text)
     }
 }
@@ -86,12 +94,24 @@ fn write_whole(file: &Path, text: &str) -> Result<()> {
     fs::rename(&new, file).to(|| format!("write {}", file.display()))
 }
 
+/// Starts the gateway unless it runs, and waits until the network is as Neutron's records say.
+pub(super) fn start(sandbox: &Sandbox) -> Result<()> {
+    let signals = Signals::new(sandbox.paths());
+    if !Part::find(sandbox, SUBCOMMAND).is_some_and(|part| part.alive()) {
+        // What a gateway did that ended says nothing about the next one.
+        signals.set_done("")?;
+    }
+    let part = Daemon::new(sandbox, SUBCOMMAND, sandbox.paths().program()).args([SUBCOMMAND]).start()?;
+    part.wait_until(PATIENCE, || signals.readiness())
+}
+
 /// Runs until it is ended. Neutron that does not answer is no reason to end: the rules stay as they are.
 pub fn run(paths: &Paths) -> Result<()> {
     prepare()?;
     let signals = Signals::new(paths);
     let facts = CloudFacts::read(&paths.cloud_facts())?;
-    let mut gateway = Gateway { facts, signals, session: None, picture: Picture::default(), rules: String::new() };
+    let mut gateway =
+        Gateway { facts, signals, session: None, picture: Picture::default(), rules: String::new() };
     loop {
         let wanted = gateway.signals.wanted();
         let read = Instant::now();
@@ -152,12 +172,15 @@ impl Gateway {
     fn read(&mut self) -> Result<Records> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(Http::here(), &self.facts.keystone, &self.facts.neutron, &self.facts.admin)?,
+            None => {
+                Session::open(Http::here(), &self.facts.keystone, &self.facts.neutron, &self.facts.admin)?
+            }
         };
         let floating_ips = session.floating_ips()?;
         let ports = format!("/ports?network_id={}", self.facts.pod_network_id);
         let groups = "/security-groups?fields=id&fields=security_group_rules";
-        let shaped = |fip: &super::FloatingIp| fip.qos_policy_id.is_some() || fip.qos_network_policy_id.is_some();
+        let shaped =
+            |fip: &super::FloatingIp| fip.qos_policy_id.is_some() || fip.qos_network_policy_id.is_some();
         let policies = if floating_ips.iter().any(shaped) {
             field(session.network("GET", "/qos/policies", None)?, "policies")?
         } else {
@@ -191,8 +214,14 @@ impl Gateway {
         for floating in before.keys().filter(|floating| before.get(*floating) != after.get(*floating)) {
             forget_connections(*floating);
         }
-        let addresses = picture.addresses.iter().map(|address| format!("{} -> {:?}", address.floating, address.target));
-        eprintln!("hairpin {}, {} pods, {}", picture.hairpin, picture.pods.len(), addresses.collect::<Vec<_>>().join(", "));
+        let addresses =
+            picture.addresses.iter().map(|address| format!("{} -> {:?}", address.floating, address.target));
+        eprintln!(
+            "hairpin {}, {} pods, {}",
+            picture.hairpin,
+            picture.pods.len(),
+            addresses.collect::<Vec<_>>().join(", ")
+        );
         self.picture = picture.clone();
         self.rules = rules;
         Ok(())
@@ -217,7 +246,10 @@ fn statuses(records: &Records) -> BTreeMap<&str, &'static str> {
         let leads = fip.port_id.is_some() || !fip.port_forwardings.is_empty();
         (fip, if leads { "ACTIVE" } else { "DOWN" })
     });
-    wanted.filter(|(fip, status)| fip.status != *status).map(|(fip, status)| (fip.id.as_str(), status)).collect()
+    wanted
+        .filter(|(fip, status)| fip.status != *status)
+        .map(|(fip, status)| (fip.id.as_str(), status))
+        .collect()
 }
 
 fn ip(arguments: &str) -> Result<String> {

@@ -8,17 +8,18 @@ mod http;
 pub mod machine;
 mod openstack;
 mod picture;
+mod records;
 mod rules;
 mod seed;
 mod shaping;
 
-pub use api::{
-    ApplicationCredential, Cloud, Direction, FixedIp, FloatingIp, Port, PortForwarding, Rule, SecurityRule,
-    Service, Session, clouds_yaml,
-};
+pub use api::{Cloud, Service, Session, clouds_yaml};
 pub use facts::{Account, CloudFacts};
 pub use machine::Machine;
 pub use openstack::{OpenStack, prepare};
+pub use records::{
+    ApplicationCredential, Direction, FixedIp, FloatingIp, Port, PortForwarding, Rule, SecurityRule,
+};
 pub use seed::seed;
 
 use std::path::Path;
@@ -28,7 +29,6 @@ use crate::cache::{Cache, lock};
 use crate::error::Result;
 use crate::kubernetes::Cluster;
 use crate::paths::Paths;
-use crate::process::Daemon;
 use crate::progress::Progress;
 use crate::sandbox::Sandbox;
 
@@ -42,9 +42,7 @@ pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud
         step.note("projects, users and networks");
         seed(sandbox)?;
         step.note("router and virtual machine");
-        let router = Daemon::new(sandbox, gateway::SUBCOMMAND, sandbox.paths().program());
-        let signals = gateway::Signals::new(sandbox.paths());
-        router.args([gateway::SUBCOMMAND]).start()?.wait_until(PATIENCE, || signals.readiness())?;
+        gateway::start(sandbox)?;
         Machine::start(sandbox)?;
         Cloud::attach(sandbox, cache)
     })

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-use super::api::{Direction, FloatingIp, Port, PortForwarding, SecurityRule};
+use super::records::{Direction, FloatingIp, Port, PortForwarding, SecurityRule};
 
 /// Everything the router has to know of the cloud, in a fixed order: two pictures of the same cloud are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,7 +129,8 @@ impl Records {
             .flat_map(|port| fixed_ips(port).map(|fixed| Pod { fixed, filter: self.filter(port, &members) }))
             .collect();
         pods.sort_by_key(|pod| pod.fixed);
-        let mut addresses: Vec<Address> = self.floating_ips.iter().filter_map(|fip| self.address(fip)).collect();
+        let mut addresses: Vec<Address> =
+            self.floating_ips.iter().filter_map(|fip| self.address(fip)).collect();
         addresses.sort_by_key(|address| address.floating);
         Picture { pods, addresses, hairpin }
     }
@@ -171,7 +172,8 @@ impl Records {
         let policy = policy.and_then(|id| self.policies.iter().find(|policy| policy.id == *id));
         let limit = |direction| {
             let rules = policy.map(|policy| &policy.rules[..]).unwrap_or_default();
-            let rule = rules.iter().find(|rule| rule.kind == "bandwidth_limit" && rule.direction == Some(direction));
+            let rule =
+                rules.iter().find(|rule| rule.kind == "bandwidth_limit" && rule.direction == Some(direction));
             rule.and_then(|rule| rule.limit)
         };
         let limits = Limits { towards_pod: limit(Direction::Ingress), from_pod: limit(Direction::Egress) };
@@ -252,8 +254,10 @@ mod tests {
     }
 
     fn fip(floating: &str, fixed: Option<&str>, policy: Option<&str>) -> FloatingIp {
-        parsed(json!({"id": floating, "floating_ip_address": floating, "fixed_ip_address": fixed, "port_id": fixed, "status": "DOWN",
-            "description": "", "revision_number": 1, "project_id": "p", "qos_policy_id": policy}))
+        parsed(
+            json!({"id": floating, "floating_ip_address": floating, "fixed_ip_address": fixed, "port_id": fixed, "status": "DOWN",
+            "description": "", "revision_number": 1, "project_id": "p", "qos_policy_id": policy}),
+        )
     }
 
     fn rule(direction: &str, protocol: Value, ports: (Value, Value), prefix: Value, group: Value) -> Value {
@@ -268,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_port_without_port_security_is_open_and_one_without_rules_is_closed() {
-        let records = records(json!([]), vec![port("10.128.0.6", true, &["g"]), port("10.128.0.5", false, &[])]);
+        let records =
+            records(json!([]), vec![port("10.128.0.6", true, &["g"]), port("10.128.0.5", false, &[])]);
         let pods = records.picture(true).pods;
         assert_eq!(pods[0].filter, Filter::Open);
         assert_eq!(pods[1].filter, Filter::Groups { ingress: vec![], egress: vec![] });
@@ -285,8 +290,10 @@ mod tests {
         ]);
         let picture = records(rules, vec![port("10.128.0.5", true, &["g"])]).picture(true);
         let prefix: Ipv4Net = "203.0.113.0/24".parse().expect("a prefix");
-        let tcp = Match { protocol: Some(6), range: (Some(9094), Some(9096)), remote: Remote::Prefix(prefix) };
-        let sctp = Match { protocol: Some(132), range: (None, None), remote: Remote::Prefix(Ipv4Net::default()) };
+        let tcp =
+            Match { protocol: Some(6), range: (Some(9094), Some(9096)), remote: Remote::Prefix(prefix) };
+        let sctp =
+            Match { protocol: Some(132), range: (None, None), remote: Remote::Prefix(Ipv4Net::default()) };
         assert_eq!(picture.pods[0].filter, Filter::Groups { ingress: vec![tcp], egress: vec![sctp] });
     }
 
@@ -313,7 +320,8 @@ mod tests {
             {"type": "bandwidth_limit", "max_kbps": 1000, "max_burst_kbps": 0, "direction": "ingress"}]});
         let mut records = records(json!([]), vec![]);
         records.policies = vec![parsed(policy)];
-        records.floating_ips = vec![fip("203.0.113.9", Some("10.128.0.5"), Some("q")), fip("203.0.113.8", None, None)];
+        records.floating_ips =
+            vec![fip("203.0.113.9", Some("10.128.0.5"), Some("q")), fip("203.0.113.8", None, None)];
         let limits = Limits { towards_pod: Some(Limit { rate: 1000, burst: 0 }), from_pod: None };
         let expected = Address {
             floating: Ipv4Addr::new(203, 0, 113, 9),

@@ -253,7 +253,10 @@ mod tests {
     #[test]
     fn a_security_group_becomes_the_chain_of_its_pod() {
         let rules = ruleset(&bound(Limits::default()));
-        assert!(rules.contains("chain in_10_128_0_20 {\n    meta l4proto 6 th dport 9094-9094 accept\n  }"), "{rules}");
+        assert!(
+            rules.contains("chain in_10_128_0_20 {\n    meta l4proto 6 th dport 9094-9094 accept\n  }"),
+            "{rules}"
+        );
         assert!(rules.contains("chain out_10_128_0_20 {\n  }"), "no egress rule lets nothing out: {rules}");
     }
 
@@ -261,7 +264,9 @@ mod tests {
     fn a_limit_puts_packets_of_that_direction_into_the_class_of_the_address() {
         let limits = Limits { towards_pod: None, from_pod: Some(Limit { rate: 1000, burst: 0 }) };
         let rules = ruleset(&bound(limits));
-        assert!(rules.contains("map from_pod {\n    type ipv4_addr : classid;\n    elements = { 10.128.0.20 : 1:7107 }"));
+        assert!(rules.contains(
+            "map from_pod {\n    type ipv4_addr : classid;\n    elements = { 10.128.0.20 : 1:7107 }"
+        ));
         assert!(rules.contains("map towards_pod {\n    type ipv4_addr : classid;\n  }"), "{rules}");
     }
 
@@ -294,8 +299,12 @@ mod tests {
         assert_eq!(condition(&rule(None, (None, None), "10.0.0.0/8"), "daddr"), "ip daddr 10.0.0.0/8 ");
         let icmp = rule(Some(1), (Some(8), Some(0)), "0.0.0.0/0");
         assert_eq!(condition(&icmp, "saddr"), "meta l4proto 1 icmp type 8 icmp code 0 ");
-        assert_eq!(condition(&rule(Some(6), (Some(1), Some(9)), "0.0.0.0/0"), "saddr"), "meta l4proto 6 th dport 1-9 ");
-        let members = Match { protocol: None, range: (None, None), remote: Remote::Members(vec![FIXED, FLOATING]) };
+        assert_eq!(
+            condition(&rule(Some(6), (Some(1), Some(9)), "0.0.0.0/0"), "saddr"),
+            "meta l4proto 6 th dport 1-9 "
+        );
+        let members =
+            Match { protocol: None, range: (None, None), remote: Remote::Members(vec![FIXED, FLOATING]) };
         assert_eq!(condition(&members, "saddr"), "ip saddr { 10.128.0.20, 203.0.113.7 } ");
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::api::{Direction, SecurityRule, Session, created, field};
+use super::api::{Session, created, field};
 use super::facts::{Account, CloudFacts, keystone, neutron};
 use super::http::Http;
 use super::openstack::{ADMIN_PASSWORD, NEUTRON_PASSWORD};
+use super::records::{Direction, SecurityRule};
 use crate::addresses::{EXTERNAL_GATEWAY, EXTERNAL_SUBNET, POD_GATEWAY, POD_SUBNET};
 use crate::error::Result;
 use crate::sandbox::Sandbox;

@@ -54,7 +54,8 @@ fn classes(picture: &Picture) -> BTreeMap<(&'static str, String), Limit> {
 
 /// The policy's own, in bytes; 10 ms at full rate when it has none.
 fn burst(limit: Limit) -> u32 {
-    let bytes = if limit.burst > 0 { limit.burst.saturating_mul(125) } else { limit.rate.saturating_mul(125) / 100 };
+    let bytes =
+        if limit.burst > 0 { limit.burst.saturating_mul(125) } else { limit.rate.saturating_mul(125) / 100 };
     bytes.max(SMALLEST_BURST)
 }
 

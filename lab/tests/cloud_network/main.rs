@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use guest::{Guest, aside, connect, echoes, speed};
-use lab::Lab;
-use lab::cloud::{CloudFacts, Direction, PortForwarding, SecurityRule, Session};
+use lab::cloud::{CloudFacts, Direction, PortForwarding, SecurityRule, Service, Session};
+use lab::{Lab, LabError};
 use serde_json::json;
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -256,6 +256,55 @@ fn a_moved_address_leads_to_the_new_pod_at_once_and_its_status_is_reported() {
     lab.cloud().settle().expect("the router follows");
     assert!(!on_vm(lab, || opens(floating, 9094)));
     status("DOWN");
+}
+
+#[test]
+fn the_network_stays_as_it_is_while_the_services_are_down_and_follows_again_afterwards() {
+    let (_turn, lab) = lab();
+    let cloud = lab.cloud();
+    let mut guest = Guest::new(lab, 10, &kafka_like());
+    let floating = guest.bind();
+    cloud.stop(Service::Neutron).expect("stopped");
+    cloud.stop(Service::Keystone).expect("stopped");
+    let refused = cloud.demo().is_err();
+    std::thread::sleep(Duration::from_secs(1));
+    let works = on_vm(lab, || opens(floating, 9094));
+    cloud.start(Service::Keystone).expect("started");
+    cloud.start(Service::Neutron).expect("started");
+    assert!(refused && works);
+    let demo = demo(lab);
+    demo.update_floating_ip(&guest.floating().id, &json!({"port_id": null})).expect("unbound");
+    cloud.settle().expect("the router follows");
+    assert!(!on_vm(lab, || opens(floating, 9094)));
+}
+
+#[test]
+fn credentials_can_be_made_used_and_taken_away() {
+    let (_turn, lab) = lab();
+    let cloud = lab.cloud();
+    let admin = cloud.admin().expect("a session");
+    let project = &cloud.facts().demo;
+    let name = format!("guest-{}", std::process::id());
+    let mut user = admin
+        .create_user(&name, "first", (&project.project, &project.project_id), &["member"])
+        .expect("a user");
+    let session = cloud.login(&user).expect("the first password");
+    let credential = session.create_application_credential("test").expect("a credential");
+    assert!(credential.clouds_yaml(&cloud.facts().keystone, CloudFacts::REGION).contains(&credential.id));
+    admin.set_password(&user.user_id, "second").expect("changed");
+    let refused = cloud.login(&user);
+    user.password = "second".to_owned();
+    let accepted = cloud.login(&user);
+    admin.set_enabled(&user.user_id, false).expect("disabled");
+    let disabled = cloud.login(&user);
+    admin.identity("DELETE", &format!("/users/{}", user.user_id), None).expect("deleted");
+    let status = |result: &lab::Result<Session>| match result {
+        Err(LabError::Api { status, .. }) => *status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(status(&refused), 401);
+    assert!(accepted.is_ok());
+    assert_eq!(status(&disabled), 401);
 }
 
 #[test]
