@@ -13,6 +13,8 @@ use crate::error::{Context, LabError, Result, read_file, write_file};
 use crate::sandbox::Sandbox;
 
 const TAIL_LINES: usize = 20;
+/// How long a killed process may take to end.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// One process on the machine, safe against a pid that was given to another process since.
@@ -27,15 +29,35 @@ impl Process {
     /// The process that has this pid now.
     pub fn current(pid: u32) -> Result<Self> {
         let pid = i32::try_from(pid).map_err(std::io::Error::other).to(|| format!("use pid {pid}"))?;
-        let (_, started) =
-            stat(pid).ok_or(Errno::ESRCH).to(|| format!("read the start time of process {pid}"))?;
-        Ok(Self { pid, started })
+        let stat = Stat::of(pid).ok_or(Errno::ESRCH).to(|| format!("look at process {pid}"))?;
+        Ok(Self { pid, started: stat.started })
     }
 
-    /// Whether it runs still; a zombie does not.
+    /// Whether it runs, and goes on running for all that is known: one that was killed and has not quite ended is not alive.
     #[must_use]
     pub fn alive(self) -> bool {
-        matches!(stat(self.pid), Some((state, started)) if started == self.started && !matches!(state, 'Z' | 'X'))
+        self.stat().is_some_and(|stat| !stat.ended() && !stat.exiting) && !self.kill_pending()
+    }
+
+    /// Whether nothing of it runs any more, no thread either. A zombie is gone, although its parent has not taken note.
+    #[must_use]
+    pub fn gone(self) -> bool {
+        let threads = || fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().count();
+        self.stat().is_none_or(|stat| stat.ended() && threads() <= 1)
+    }
+
+    fn stat(self) -> Option<Stat> {
+        Stat::of(self.pid).filter(|stat| stat.started == self.started)
+    }
+
+    /// proc(5): the signals that wait for the thread and for the process.
+    fn kill_pending(self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let pending = |line: &str| {
+            line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")).map(str::to_owned)
+        };
+        let masks = status.lines().filter_map(|line| u64::from_str_radix(pending(line)?.trim(), 16).ok());
+        masks.fold(0, |all, mask| all | mask) & (1 << (Signal::SIGKILL as u64 - 1)) != 0
     }
 
     /// Sends a signal; a process that is gone is fine.
@@ -54,17 +76,17 @@ impl Process {
         self.signal(Signal::SIGTERM)?;
         if !self.gone_within(grace) {
             self.signal(Signal::SIGKILL)?;
-            self.gone_within(Duration::from_secs(20));
+            self.gone_within(END_LIMIT);
         }
         Ok(())
     }
 
     pub(crate) fn gone_within(self, limit: Duration) -> bool {
         let start = Instant::now();
-        while self.alive() && start.elapsed() < limit {
+        while !self.gone() && start.elapsed() < limit {
             sleep(Duration::from_millis(10));
         }
-        !self.alive()
+        self.gone()
     }
 
     /// Resident memory in bytes; 0 when it is gone.
@@ -76,13 +98,32 @@ impl Process {
     }
 }
 
-/// State letter and start time in clock ticks, proc(5).
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name stands in brackets and may hold spaces and brackets; the fields after the last one are counted from 3 (state).
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+/// What proc(5) says of a process.
+struct Stat {
+    state: char,
+    exiting: bool,
+    /// In clock ticks after the start of the machine.
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        /// PF_EXITING of the kernel's flags: it is on its way out.
+        const EXITING: u64 = 4;
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command name stands in brackets and may hold spaces and brackets itself; the first field after it is number 3.
+        let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            state: field(3)?.chars().next()?,
+            exiting: field(9)?.parse::<u64>().ok()? & EXITING != 0,
+            started: field(22)?.parse().ok()?,
+        })
+    }
+
+    fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
 }
 
 /// Runs a command on the machine that must succeed, and gives back its standard output.
@@ -179,10 +220,12 @@ impl<'a> Daemon<'a> {
 
     /// Starts it unless it runs. Does not wait until it is ready.
     pub fn start(&self) -> Result<Part> {
-        if let Some(part) = Part::find(self.sandbox, &self.name)
-            && part.alive()
-        {
-            return Ok(part);
+        if let Some(part) = Part::find(self.sandbox, &self.name) {
+            if part.alive() {
+                return Ok(part);
+            }
+            // Its ports are taken as long as one of its threads lives.
+            part.process.gone_within(END_LIMIT);
         }
         let log = self.sandbox.paths().log(&self.name);
         let command = self
@@ -293,6 +336,18 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_was_killed_is_not_alive_even_if_it_has_not_ended_yet() -> Result<()> {
+        for _ in 0..100 {
+            let mut child = Command::new("sleep").arg("60").spawn().to(|| "run sleep".to_owned())?;
+            let process = Process::current(child.id())?;
+            process.signal(Signal::SIGKILL)?;
+            assert!(!process.alive());
+            child.wait().to(|| "wait for sleep".to_owned())?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_process_is_alive_until_it_is_killed_and_reaped_or_not() -> Result<()> {

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Output, Stdio};
-use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
@@ -12,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::cache::remove_folder;
 use crate::error::{Context, LabError, Result, read_file, write_file};
 use crate::paths::Paths;
-use crate::process::{self, Part, Process};
+use crate::process::{self, END_LIMIT, Part, Process};
 use crate::{cgroup, holder};
 
 /// What the lab runs in: network, mount, process, IPC and host-name namespaces that exist as long as one process, the holder, lives. Nothing of it is
@@ -24,10 +23,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The sandbox that runs, if one does.
+    /// The sandbox that runs, if one does. One that is just ending is waited for.
     #[must_use]
     pub fn attach(paths: &Paths) -> Option<Self> {
         let holder: Process = serde_json::from_str(&read_file(&paths.holder()).ok()?).ok()?;
+        if !holder.alive() {
+            holder.gone_within(END_LIMIT);
+        }
         holder.alive().then(|| Self { paths: paths.clone(), holder })
     }
 
@@ -77,10 +79,10 @@ impl Sandbox {
     pub fn stop(self) -> Result<()> {
         self.holder.signal(Signal::SIGKILL)?;
         // The kernel ends the holder only after every other process of its namespace.
-        if !self.holder.gone_within(Duration::from_secs(30)) {
+        if !self.holder.gone_within(END_LIMIT) {
             return Err(LabError::Timeout {
                 what: "the end of the sandbox".to_owned(),
-                seconds: 30,
+                seconds: END_LIMIT.as_secs(),
                 last: format!("process {} lives", self.holder.pid),
             });
         }

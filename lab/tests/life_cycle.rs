@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use lab::{Paths, Process};
 use nix::sys::signal::{Signal, kill};
@@ -62,8 +63,17 @@ impl OwnLab {
         self.succeed(&["exec", "--", "sh", "-c", &command]);
     }
 
+    /// The whole log. Brokers that have just registered may not have been told yet what they lead, and refuse.
     fn consume(&self) -> String {
-        self.succeed(&["exec", "--", "kcat", "-C", "-e", "-q", "-b", BOOTSTRAP, "-t", "log"])
+        let arguments = ["exec", "--", "kcat", "-C", "-e", "-q", "-b", BOOTSTRAP, "-t", "log"];
+        for _ in 0..30 {
+            let output = self.run(&arguments);
+            if output.status.success() {
+                return String::from_utf8_lossy(&output.stdout).into_owned();
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        self.succeed(&arguments)
     }
 }
 

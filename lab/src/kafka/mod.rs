@@ -94,7 +94,7 @@ impl<'a> Kafka<'a> {
         self.cluster.kubectl().args(["apply", "-f", "-"]).text_with_input(manifests.as_bytes()).map(drop)
     }
 
-    /// Waits until all pods are ready and every broker is registered, which a ready pod need not be.
+    /// Waits until all pods are ready, every broker is registered, which a ready pod need not be, and every partition has a leader.
     pub fn wait_ready(&self) -> Result<()> {
         let limit = format!("--timeout={}s", READY_LIMIT.as_secs());
         self.kubectl().args(["rollout", "status", "statefulset/kafka", &limit]).text()?;
@@ -103,10 +103,12 @@ impl<'a> Kafka<'a> {
             .kubectl()
             .args(["get", "statefulset/kafka", "--output", "jsonpath={.spec.replicas}"])
             .text()?;
-        wait_until("the brokers' registration", READY_LIMIT, || match self.registered() {
-            Ok(count) if count.to_string() == wanted => Readiness::Ready,
-            Ok(count) => Readiness::NotYet(format!("{count} of {wanted} are registered")),
-            Err(error) => Readiness::NotYet(error.to_string()),
+        wait_until("the brokers", READY_LIMIT, || {
+            let listed = self.sandbox.command("kcat").args(["-L", "-m", "5", "-b", &self.bootstrap()]).text();
+            listed.map_or_else(
+                |error| Readiness::NotYet(error.to_string()),
+                |listed| readiness(&listed, &wanted),
+            )
         })
     }
 
@@ -123,16 +125,42 @@ impl<'a> Kafka<'a> {
         format!("kafka-0.kafka-headless.{}.svc:9092", self.namespace)
     }
 
-    fn registered(&self) -> Result<usize> {
-        let listed = self.sandbox.command("kcat").args(["-L", "-m", "5", "-b", &self.bootstrap()]).text()?;
-        Ok(listed.lines().filter(|line| line.trim_start().starts_with("broker ")).count())
-    }
-
     fn kubectl(&self) -> crate::sandbox::Command {
         self.cluster.kubectl().args(["--namespace", &self.namespace])
     }
 
     fn volumes(&self) -> Result<std::path::PathBuf> {
         self.sandbox.paths().part("volumes").map(|folder| folder.join(&self.namespace))
+    }
+}
+
+/// Of what `kcat -L` lists: brokers as `broker ID at HOST:PORT`, partitions as `partition N, leader ID, ...` with -1 for none.
+fn readiness(listed: &str, wanted: &str) -> Readiness {
+    let lines = || listed.lines().map(str::trim_start);
+    let brokers = lines().filter(|line| line.starts_with("broker ")).count();
+    if brokers.to_string() != wanted {
+        return Readiness::NotYet(format!("{brokers} of {wanted} are registered"));
+    }
+    match lines().find(|line| line.starts_with("partition ") && line.contains("leader -1")) {
+        Some(partition) => Readiness::NotYet(partition.to_owned()),
+        None => Readiness::Ready,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Readiness, readiness};
+
+    const LISTED: &str = " 2 brokers:\n  broker 0 at a:9092\n  broker 1 at b:9092 (controller)\n 1 topics:\n  topic \"t\" with 1 partitions:\n    partition 0, leader 1, replicas: 1,0, isrs: 1\n";
+
+    #[test]
+    fn brokers_are_ready_when_all_are_registered_and_every_partition_has_a_leader() {
+        let missing = |listed: &str, wanted| match readiness(listed, wanted) {
+            Readiness::Ready => String::new(),
+            Readiness::NotYet(reason) => reason,
+        };
+        assert_eq!(missing(LISTED, "2"), "");
+        assert_eq!(missing(LISTED, "3"), "2 of 3 are registered");
+        assert!(missing(&LISTED.replace("leader 1", "leader -1"), "2").contains("leader -1"));
     }
 }
