@@ -239,8 +239,10 @@ impl<'a> Daemon<'a> {
             .stdin(Stdio::null())
             .stdout(append(&log)?)
             .stderr(append(&log)?);
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         let process = Process::current(child.id())?;
+        // Its end must be taken note of, else the sandbox cannot end while this process lives: see `Command::spawn`.
+        std::thread::spawn(move || child.wait());
         let record = serde_json::to_string(&process)
             .map_err(std::io::Error::from)
             .to(|| "write a pid file".to_owned())?;

@@ -47,6 +47,7 @@ impl Sandbox {
             unshare(namespaces).to(|| "make namespaces".to_owned())?;
             std::process::Command::new(paths.program())
                 .arg(holder::SUBCOMMAND)
+                .envs(paths.environment())
                 .current_dir("/")
                 .process_group(0)
                 .stdin(Stdio::null())
@@ -280,7 +281,8 @@ impl Command {
         self
     }
 
-    /// Starts it.
+    /// Starts it. Wait for the child some time after it has ended: a process namespace ends only when nobody outside has an unreaped child in it
+    /// (pid_namespaces(7)), so `down` would wait for this process.
     pub fn spawn(mut self) -> Result<Child> {
         in_thread(|| {
             enter_all(self.holder)?;
