@@ -212,7 +212,7 @@ struct Built {
 impl Built {
     fn prepare(cache: &Cache, options: &Options, progress: &Progress) -> Result<Self> {
         packages::ensure(&[&kubernetes::PACKAGES[..], &kafka::PACKAGES[..]].concat())?;
-        cloud::prepare(cache, progress)?;
+        cloud::prepare(cache, &options.program, progress)?;
         let built = Self {
             programs: kubernetes::build(cache, progress)?,
             pause: kafka::pause_image(cache, progress)?,

@@ -24,6 +24,12 @@ impl Paths {
         Self { state: state_home.join(NAME), cache: cache_home.join(NAME) }
     }
 
+    /// Variables by which [`Self::from_environment`] finds these paths in another process.
+    pub(crate) fn environment(&self) -> [(&'static str, &Path); 2] {
+        [("XDG_STATE_HOME", &self.state), ("XDG_CACHE_HOME", &self.cache)]
+            .map(|(name, folder)| (name, folder.parent().unwrap_or(folder)))
+    }
+
     /// The state folder; `down` removes it.
     #[must_use]
     pub fn state(&self) -> &Path {

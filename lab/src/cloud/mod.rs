@@ -12,15 +12,15 @@ mod records;
 mod rules;
 mod seed;
 mod shaping;
+mod template;
 
 pub use api::{Cloud, Service, Session, clouds_yaml};
 pub use facts::{Account, CloudFacts};
 pub use machine::Machine;
-pub use openstack::{OpenStack, prepare};
+pub use openstack::OpenStack;
 pub use records::{
     ApplicationCredential, Direction, FixedIp, FloatingIp, Port, PortForwarding, Rule, SecurityRule,
 };
-pub use seed::seed;
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,12 +35,21 @@ use crate::sandbox::Sandbox;
 /// How long a change may take from Neutron's record to the network.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts what does not run of the cloud, sets it up the first time, and waits until all of it answers. [`prepare`] comes first, outside of the sandbox.
+/// Installs and builds what the cloud needs and is missing; `program` is the `lab` executable.
+pub fn prepare(cache: &Cache, program: &Path, progress: &Progress) -> Result<()> {
+    openstack::install(cache, progress)?;
+    if !template::is_set_up(cache) {
+        progress.step("a cloud's projects, users and networks", |_| template::set_up(cache, program))?;
+    }
+    Ok(())
+}
+
+/// Starts what does not run of the cloud, and waits until all of it answers. [`prepare`] comes first.
 pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud> {
     progress.step("cloud", |step| {
-        OpenStack::new(sandbox, cache)?.start(cache)?;
-        step.note("projects, users and networks");
-        seed(sandbox)?;
+        let template = template::set_up(cache, &sandbox.paths().program())?;
+        OpenStack::new(sandbox, cache)?.start(&template)?;
+        template::facts(&template, sandbox.paths())?;
         step.note("router and virtual machine");
         gateway::start(sandbox)?;
         Machine::start(sandbox)?;
@@ -52,7 +61,7 @@ pub fn up(sandbox: &Sandbox, cache: &Cache, progress: &Progress) -> Result<Cloud
 pub fn up_alone(paths: &Paths, program: &Path, progress: &Progress) -> Result<Cloud> {
     let _lock = lock(&paths.lock_file())?;
     let cache = Cache::new(paths);
-    prepare(&cache, progress)?;
+    prepare(&cache, program, progress)?;
     let sandbox = match Sandbox::attach(paths) {
         Some(sandbox) => sandbox,
         None => Sandbox::start(paths, program)?,

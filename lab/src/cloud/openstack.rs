@@ -31,8 +31,8 @@ pub(super) const DATABASE_PART: &str = "mariadb";
 pub(super) const ADMIN_PASSWORD: &str = "admin-of-the-lab";
 pub(super) const NEUTRON_PASSWORD: &str = "neutron-of-the-lab";
 
-/// Builds what the cloud needs, outside of the sandbox: the Python environment, and a database that has all tables already.
-pub fn prepare(cache: &Cache, progress: &Progress) -> Result<()> {
+/// Installs what the cloud needs, outside of the sandbox: programs, and the Python environment.
+pub(super) fn install(cache: &Cache, progress: &Progress) -> Result<()> {
     packages::ensure(&[
         ("/usr/sbin/mariadbd", "mariadb-server-core"),
         ("nft", "nftables"),
@@ -40,12 +40,8 @@ pub fn prepare(cache: &Cache, progress: &Progress) -> Result<()> {
         ("tc", "iproute2"),
         ("kcat", "kcat"),
     ])?;
-    let environment = match cache.find(&environment_key()) {
-        Some(folder) => folder,
-        None => progress.step("Keystone and Neutron from PyPI", |_| build_environment(cache))?,
-    };
-    if cache.find(&database_key()).is_none() {
-        progress.step("tables of Keystone and Neutron", |_| build_database(cache, &environment))?;
+    if cache.find(&environment_key()).is_none() {
+        progress.step("Keystone and Neutron from PyPI", |_| build_environment(cache))?;
     }
     Ok(())
 }
@@ -55,8 +51,12 @@ fn environment_key() -> String {
 }
 
 fn database_key() -> String {
-    let parts = [CONSTRAINTS, ADMIN_PASSWORD, &keystone()];
-    format!("openstack-database-{:08x}", fnv(parts.concat().as_bytes()))
+    format!("openstack-database-{:08x}", fnv(tables_are_of().as_bytes()))
+}
+
+/// All that the content of the database comes from before anything is set up in it.
+pub(super) fn tables_are_of() -> String {
+    [CONSTRAINTS, ADMIN_PASSWORD, &keystone()].concat()
 }
 
 fn build_environment(cache: &Cache) -> Result<PathBuf> {
@@ -74,7 +74,9 @@ fn build_environment(cache: &Cache) -> Result<PathBuf> {
     })
 }
 
-fn build_database(cache: &Cache, environment: &Path) -> Result<PathBuf> {
+/// A folder with a database that has all tables: `mysql`.
+pub(super) fn tables(cache: &Cache) -> Result<PathBuf> {
+    let environment = &build_environment(cache)?;
     cache.get(&database_key(), |folder| {
         let work = folder.join("work");
         fs::create_dir_all(&work).to(|| format!("create {}", work.display()))?;
@@ -232,11 +234,10 @@ impl OpenStack {
         Ok(Self { sandbox: sandbox.clone(), environment, folder: sandbox.paths().part("cloud")? })
     }
 
-    /// Starts what does not run, and waits until all answers.
-    pub fn start(&self, cache: &Cache) -> Result<()> {
+    /// Starts what does not run, and waits until all answers. The first time its database is a copy of the one in the folder `template`.
+    pub fn start(&self, template: &Path) -> Result<()> {
         let data = self.folder.join("mysql");
         if !data.exists() {
-            let template = build_database(cache, &self.environment)?;
             let new = self.folder.join("mysql.new");
             crate::cache::remove_folder(&new)?;
             text(
@@ -277,7 +278,12 @@ impl OpenStack {
 
     /// Ends Keystone or Neutron.
     pub fn stop(&self, part: &str) -> Result<()> {
-        Part::find(&self.sandbox, part).map_or(Ok(()), |part| part.stop(Duration::from_secs(5)))
+        Part::find(&self.sandbox, part).map_or(Ok(()), |part| part.stop(Duration::from_secs(20)))
+    }
+
+    /// Ends all three, the database last and in order.
+    pub fn stop_all(&self) -> Result<()> {
+        ["neutron", "keystone", DATABASE_PART].iter().try_for_each(|part| self.stop(part))
     }
 
     /// Sets how long tokens live that are issued from now on, in seconds. Restarts Keystone.

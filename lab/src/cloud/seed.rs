@@ -20,7 +20,7 @@ const FLOATING_RANGES: [(&str, &str); 2] =
 const EXTERNAL_LISTENER_PORT: u16 = 9094;
 
 /// Makes projects, users, networks and the rest in a cloud that has just been started for the first time, and writes [`CloudFacts`]. Does nothing when that was done.
-pub fn seed(sandbox: &Sandbox) -> Result<CloudFacts> {
+pub(super) fn seed(sandbox: &Sandbox) -> Result<CloudFacts> {
     let file = sandbox.paths().cloud_facts();
     if file.exists() {
         return CloudFacts::read(&file);
