@@ -1,0 +1,245 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache::Cache;
+use crate::error::{Context, Result, write_file};
+use crate::kubernetes::Image;
+use crate::paths::fnv;
+use crate::process::text;
+use crate::progress::Progress;
+use crate::template::fill;
+
+/// Debian packages of the programs that the images are made with or of.
+pub const PACKAGES: [(&str, &str); 5] = [
+    ("buildah", "buildah"),
+    ("busybox", "busybox-static"),
+    ("javac", "openjdk-17-jdk-headless"),
+    ("mvn", "maven"),
+    ("kcat", "kcat"),
+];
+
+const POM: &str = include_str!("../../assets/kafka/pom.xml");
+/// Where an embedded file goes in the image, and whether it is a program.
+type File = (&'static str, &'static str, u32);
+const FILES: [File; 4] = [
+    ("opt/kafka/bin/kafka-server-start.sh", include_str!("../../assets/kafka/kafka-server-start.sh"), 0o755),
+    ("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644),
+    ("etc/group", "root:x:0:\n", 0o644),
+    ("etc/nsswitch.conf", "hosts: files dns\n", 0o644),
+];
+const ZOOKEEPER_FILES: [File; 4] = [
+    (
+        "opt/kafka/bin/zookeeper-server-start.sh",
+        include_str!("../../assets/kafka/zookeeper-server-start.sh"),
+        0o755,
+    ),
+    ("opt/kafka/config/zookeeper.properties", include_str!("../../assets/kafka/zookeeper.properties"), 0o644),
+    (
+        "opt/kafka/config/server.properties",
+        include_str!("../../assets/kafka/server-zookeeper.properties"),
+        0o644,
+    ),
+    ("opt/kafka/config/log4j.properties", include_str!("../../assets/kafka/log4j.properties"), 0o644),
+];
+const KRAFT_FILES: [File; 2] = [
+    ("etc/kafka/docker/run", include_str!("../../assets/kafka/run"), 0o755),
+    ("etc/kafka/docker/server.properties", include_str!("../../assets/kafka/server-kraft.properties"), 0o644),
+];
+const FOLDERS: [&str; 12] = [
+    "bin",
+    "dev",
+    "etc/kafka/docker",
+    "mnt/shared/config",
+    "opt/kafka/bin",
+    "opt/kafka/config",
+    "opt/kafka/libs",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+    "var/lib",
+];
+const SHELL_COMMANDS: [&str; 20] = [
+    "cat", "chmod", "chown", "cp", "date", "env", "grep", "head", "id", "ls", "mkdir", "nc", "ps", "rm",
+    "sed", "sh", "sleep", "tail", "touch", "wget",
+];
+/// What brokers, ZooKeeper and clients use; the compiler is there to run a single source file.
+const JAVA_MODULES: &str = "java.base,java.desktop,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.sql,java.xml,\
+    jdk.compiler,jdk.crypto.ec,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.net,jdk.security.auth,jdk.unsupported,jdk.zipfs";
+/// The resolver's modules are loaded by name, so that no program lists them.
+const RESOLVER: [&str; 3] = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"];
+const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
+
+/// The name of the image of one Kafka version.
+pub(super) fn name(version: &str) -> String {
+    format!("localhost/lab/kafka:{version}")
+}
+
+/// The image of a Kafka version, from Maven's jars and a Java runtime of the machine's JDK; built once. `zookeeper` tells which start-up files it gets.
+pub(super) fn kafka(cache: &Cache, progress: &Progress, version: &str, zookeeper: bool) -> Result<Image> {
+    let files: Vec<File> = FILES
+        .iter()
+        .chain(if zookeeper { &ZOOKEEPER_FILES[..] } else { &KRAFT_FILES[..] })
+        .copied()
+        .collect();
+    let recipe = fnv(format!("{files:?}{SHELL_COMMANDS:?}{JAVA_MODULES}{POM}").as_bytes());
+    image(cache, progress, &name(version), &format!("kafka-image-{version}-{recipe:08x}"), |root| {
+        for folder in FOLDERS {
+            fs::create_dir_all(root.join(folder)).to(|| format!("create {folder} of an image"))?;
+        }
+        for (path, content, mode) in &files {
+            write_file(&root.join(path), content)?;
+            fs::set_permissions(root.join(path), Permissions::from_mode(*mode))
+                .to(|| format!("set the mode of {path}"))?;
+        }
+        busybox(&root.join("bin"), &SHELL_COMMANDS)?;
+        jars(&root.join("opt/kafka/libs"), version, zookeeper)?;
+        java(root)
+    })
+}
+
+/// The image of the container that holds a pod's namespaces.
+pub(super) fn pause(cache: &Cache, progress: &Progress) -> Result<Image> {
+    image(cache, progress, "localhost/lab/pause:1", "pause-image-1", |root| {
+        fs::create_dir_all(root.join("bin")).to(|| "create a folder of an image".to_owned())?;
+        busybox(&root.join("bin"), &["sleep"])
+    })
+}
+
+/// Lays a root folder out and packs it. Images without a command of their own sleep, which is what a pause container is for.
+fn image(
+    cache: &Cache,
+    progress: &Progress,
+    name: &str,
+    key: &str,
+    lay_out: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Image> {
+    let archive = |entry: PathBuf| Image { name: name.to_owned(), archive: entry.join("image.tar") };
+    if let Some(entry) = cache.find(key) {
+        return Ok(archive(entry));
+    }
+    let build = |folder: &Path| {
+        let root = folder.join("root");
+        lay_out(&root)?;
+        pack(folder, name)
+    };
+    progress.step(&format!("build image {name}"), |_| cache.get(key, build)).map(archive)
+}
+
+fn pack(folder: &Path, name: &str) -> Result<()> {
+    let dockerfile = "FROM scratch\nCOPY root/ /\nENV PATH=/opt/java/bin:/opt/kafka/bin:/bin\nCMD [\"/bin/sleep\", \"2147483647\"]\n";
+    write_file(&folder.join("Dockerfile"), dockerfile)?;
+    let store = folder.join("store");
+    let buildah = || {
+        let mut command = Command::new("buildah");
+        command
+            .args(["--storage-driver", "vfs", "--root"])
+            .arg(&store)
+            .arg("--runroot")
+            .arg(store.join("run"));
+        command
+    };
+    text(
+        buildah()
+            .args(["bud", "--isolation", "chroot", "--quiet", "--tag", name, "--file"])
+            .arg(folder.join("Dockerfile"))
+            .arg(folder),
+    )?;
+    let target = format!("docker-archive:{}:{name}", folder.join("image.tar").display());
+    text(buildah().args(["push", "--quiet", name, &target]))?;
+    text(buildah().args(["rmi", "--all", "--force"]))?;
+    for leftover in ["store", "root"] {
+        crate::cache::remove_folder(&folder.join(leftover))?;
+    }
+    Ok(())
+}
+
+fn busybox(folder: &Path, commands: &[&str]) -> Result<()> {
+    fs::copy("/bin/busybox", folder.join("busybox")).to(|| "copy busybox".to_owned())?;
+    for command in commands {
+        symlink("busybox", folder.join(command)).to(|| format!("link {command}"))?;
+    }
+    Ok(())
+}
+
+fn jars(libraries: &Path, version: &str, zookeeper: bool) -> Result<()> {
+    // 2.8 logs to log4j 1, which it brings; 4.x leaves the choice open.
+    let (logging, slf4j) = if zookeeper { ("slf4j-log4j12", "1.7.30") } else { ("slf4j-simple", "1.7.36") };
+    let project = libraries.with_extension("project");
+    write_file(
+        &project.join("pom.xml"),
+        fill(POM, &[("kafka", version), ("logging", logging), ("slf4j", slf4j)]),
+    )?;
+    let output = format!("-DoutputDirectory={}", libraries.display());
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "--file"]).arg(project.join("pom.xml"));
+    text(maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime", &output]))?;
+    crate::cache::remove_folder(&project)
+}
+
+/// A small Java runtime and the shared libraries of the machine that its programs need.
+fn java(root: &Path) -> Result<()> {
+    let compiler = text(Command::new("sh").args(["-c", "readlink -f \"$(command -v javac)\""]))?;
+    let jlink = Path::new(compiler.trim()).with_file_name("jlink");
+    let runtime = root.join("opt/java");
+    text(
+        Command::new(jlink)
+            .args([
+                "--no-header-files",
+                "--no-man-pages",
+                "--strip-java-debug-attributes",
+                "--compress=2",
+                "--add-modules",
+                JAVA_MODULES,
+            ])
+            .arg("--output")
+            .arg(&runtime),
+    )?;
+    let programs = text(
+        Command::new("find")
+            .arg(&runtime)
+            .args(["-type", "f", "(", "-name", "*.so", "-o", "-perm", "-u+x", ")"]),
+    )?;
+    let mut libraries: Vec<PathBuf> = RESOLVER.iter().map(|name| Path::new(LIBRARIES).join(name)).collect();
+    for program in programs.lines() {
+        // It fails for what is not dynamically linked; that needs nothing.
+        let needed = text(Command::new("ldd").arg(program)).unwrap_or_default();
+        libraries.extend(needed.lines().filter_map(library).filter(|path| !path.starts_with(root)));
+    }
+    libraries.sort();
+    libraries.dedup();
+    for library in libraries {
+        let place = root.join(library.strip_prefix("/").unwrap_or(&library));
+        let folder = place.parent().unwrap_or(root);
+        fs::create_dir_all(folder).to(|| format!("create {}", folder.display()))?;
+        fs::copy(&library, &place).to(|| format!("copy {}", library.display()))?;
+    }
+    Ok(())
+}
+
+/// The file in a line of ldd(1): `name => /path (address)` or `/path (address)`.
+fn library(line: &str) -> Option<PathBuf> {
+    let path = line.split("=>").last()?.split_whitespace().next()?;
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_libraries_that_ldd_names_are_found() {
+        assert_eq!(
+            library("\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00)"),
+            Some("/lib/x86_64-linux-gnu/libc.so.6".into())
+        );
+        assert_eq!(
+            library("\t/lib64/ld-linux-x86-64.so.2 (0x00)"),
+            Some("/lib64/ld-linux-x86-64.so.2".into())
+        );
+        assert_eq!(library("\tlinux-vdso.so.1 (0x00)"), None);
+        assert_eq!(library("\tlibjvm.so => not found"), None);
+    }
+}
