@@ -138,6 +138,8 @@ impl Reconciler {
                 return Ok(Some((object, Result { observed, plan, failures, done })));
             }
             let mut stop = false;
+            // What was measured before a change says nothing about the time after it.
+            self.observer.forget(&desired.key);
             for action in due {
                 let context = Round { object: &object, desired, observed: &observed };
                 let result = self.actor.carry_out(&action, &context).await;

@@ -111,13 +111,26 @@ pub struct WireNetwork {
     pub external: bool,
 }
 
+/// Newer releases send both names, older ones only the second.
+#[derive(Deserialize)]
+struct WireOwner {
+    project_id: Option<String>,
+    tenant_id: Option<String>,
+}
+
+impl WireOwner {
+    fn project(self) -> ProjectId {
+        ProjectId::new(self.project_id.or(self.tenant_id).unwrap_or_default())
+    }
+}
+
 #[derive(Deserialize)]
 pub struct WireFloatingIp {
     pub id: String,
     floating_ip_address: Ipv4Addr,
     floating_network_id: String,
-    #[serde(alias = "tenant_id")]
-    project_id: String,
+    #[serde(flatten)]
+    owner: WireOwner,
     port_id: Option<String>,
     fixed_ip_address: Option<Ipv4Addr>,
     #[serde(default)]
@@ -139,7 +152,7 @@ impl From<WireFloatingIp> for FloatingIp {
             id: AddressId::new(wire.id),
             address: wire.floating_ip_address,
             network: NetworkId::new(wire.floating_network_id),
-            project: ProjectId::new(wire.project_id),
+            project: wire.owner.project(),
             binding: binding.map(|(port, fixed_ip)| Binding { port: PortId::new(port), fixed_ip }),
             has_port_forwardings: !wire.port_forwardings.is_empty(),
             description: wire.description.unwrap_or_default(),
@@ -154,8 +167,8 @@ impl From<WireFloatingIp> for FloatingIp {
 pub struct WirePort {
     pub id: String,
     network_id: String,
-    #[serde(alias = "tenant_id")]
-    project_id: String,
+    #[serde(flatten)]
+    owner: WireOwner,
     #[serde(default)]
     fixed_ips: Vec<WireFixedIp>,
     #[serde(default)]
@@ -178,7 +191,7 @@ impl From<WirePort> for Port {
         Self {
             id: PortId::new(wire.id),
             network: NetworkId::new(wire.network_id),
-            project: ProjectId::new(wire.project_id),
+            project: wire.owner.project(),
             fixed_ips: wire.fixed_ips.into_iter().filter_map(ipv4).collect(),
             security_groups: wire.security_groups.into_iter().map(SecurityGroupId::new).collect(),
             port_security_enabled: wire.port_security_enabled,
