@@ -18,7 +18,7 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
 def notify(application, path):
-    """Touches the file after each successful write, as Neutron sends its agents a message after each: the gateway then looks at once."""
+    """Writes the time into the file after each successful write, as Neutron sends its agents a message after each: the gateway then looks at once."""
 
     def wrapped(environ, start_response):
         status = []
@@ -29,8 +29,11 @@ def notify(application, path):
 
         reply = application(environ, start)
         if environ["REQUEST_METHOD"] in WRITES and status and status[-1].startswith("2"):
-            with open(path, "w") as notice:
+            # Readers see a whole number, whichever thread writes.
+            new = f"{path}.{threading.get_ident()}"
+            with open(new, "w") as notice:
                 notice.write(str(time.time_ns()))
+            os.replace(new, path)
         return reply
 
     return wrapped

@@ -92,7 +92,8 @@ impl Cloud {
 
     /// Waits until the network does what Neutron's records say at this moment.
     pub fn settle(&self) -> Result<()> {
-        wait_until("the cloud's router to follow", PATIENCE, || self.signals.readiness())
+        let wanted = self.signals.wanted();
+        wait_until("the cloud's router to follow", PATIENCE, || self.signals.followed(wanted))
     }
 
     /// Ends a service.

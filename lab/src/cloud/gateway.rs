@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::PATIENCE;
 use super::api::{Session, field};
 use super::facts::CloudFacts;
@@ -30,6 +32,14 @@ const LOOK: Duration = Duration::from_millis(100);
 const SHORTEST: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Everything the rules depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stand {
+    /// When Neutron changed last, in nanoseconds of its clock.
+    changed: u64,
+    hairpin: bool,
+}
+
 /// The files by which Neutron, the gateway and the lab's commands talk.
 #[derive(Clone, Debug)]
 pub(super) struct Signals {
@@ -41,41 +51,32 @@ impl Signals {
         Self { folder: paths.state().join("cloud") }
     }
 
-    /// What Neutron writes anew after each change.
-    fn notice(&self) -> String {
-        fs::read_to_string(self.folder.join("changed")).unwrap_or_default()
-    }
-
     pub fn set_hairpin(&self, on: bool) -> Result<()> {
         write_file(&self.folder.join("hairpin"), if on { "on" } else { "off" })
     }
 
-    fn hairpin(&self) -> bool {
-        fs::read_to_string(self.folder.join("hairpin")).map_or(true, |text| text != "off")
+    /// What the network should follow at this moment.
+    pub fn wanted(&self) -> Stand {
+        let text = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        Stand { changed: text("changed").parse().unwrap_or(0), hairpin: text("hairpin") != "off" }
     }
 
-    /// Everything the rules depend on.
-    fn wanted(&self) -> String {
-        format!("{} hairpin {}", self.notice(), self.hairpin())
-    }
-
-    /// [`Self::wanted`] as it was before the rules were made that hold now.
-    fn done(&self) -> String {
-        fs::read_to_string(self.folder.join("done")).unwrap_or_default()
-    }
-
-    /// Whether the network is as it is wanted.
-    pub fn readiness(&self) -> Readiness {
-        let (wanted, done) = (self.wanted(), self.done());
-        if wanted == done {
-            Readiness::Ready
-        } else {
-            Readiness::NotYet(format!("wanted {wanted}, has {done}"))
+    /// Whether the network has followed as far as `wanted`.
+    pub fn followed(&self, wanted: Stand) -> Readiness {
+        let done = fs::read_to_string(self.folder.join("done")).ok();
+        match done.and_then(|text| serde_json::from_str::<Stand>(&text).ok()) {
+            Some(done) if done.changed >= wanted.changed && done.hairpin == wanted.hairpin => {
+                Readiness::Ready
+            }
+            done => Readiness::NotYet(format!("wanted {wanted:?}, has {done:?}")),
         }
     }
 
-    fn set_done(&self, wanted: &str) -> Result<()> {
-        write_whole(&self.folder.join("done"), wanted)
+    fn set_done(&self, done: Option<Stand>) -> Result<()> {
+        let text = serde_json::to_string(&done)
+            .map_err(std::io::Error::from)
+            .to(|| "describe a change".to_owned())?;
+        write_whole(&self.folder.join("done"), &text)
     }
 
     /// Statuses of floating IPs, for Neutron to take over.
@@ -99,10 +100,11 @@ pub(super) fn start(sandbox: &Sandbox) -> Result<()> {
     let signals = Signals::new(sandbox.paths());
     if !Part::find(sandbox, SUBCOMMAND).is_some_and(|part| part.alive()) {
         // What a gateway did that ended says nothing about the next one.
-        signals.set_done("")?;
+        signals.set_done(None)?;
     }
     let part = Daemon::new(sandbox, SUBCOMMAND, sandbox.paths().program()).args([SUBCOMMAND]).start()?;
-    part.wait_until(PATIENCE, || signals.readiness())
+    let wanted = signals.wanted();
+    part.wait_until(PATIENCE, || signals.followed(wanted))
 }
 
 /// Runs until it is ended. Neutron that does not answer is no reason to end: the rules stay as they are.
@@ -115,8 +117,8 @@ pub fn run(paths: &Paths) -> Result<()> {
     loop {
         let wanted = gateway.signals.wanted();
         let read = Instant::now();
-        match gateway.follow() {
-            Ok(()) => gateway.signals.set_done(&wanted)?,
+        match gateway.follow(wanted.hairpin) {
+            Ok(()) => gateway.signals.set_done(Some(wanted))?,
             Err(error) => {
                 eprintln!("{error}");
                 gateway.session = None;
@@ -160,8 +162,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn follow(&mut self) -> Result<()> {
-        let hairpin = self.signals.hairpin();
+    fn follow(&mut self, hairpin: bool) -> Result<()> {
         let records = self.read()?;
         let picture = records.picture(hairpin);
         self.program(&picture)?;

@@ -308,6 +308,41 @@ fn credentials_can_be_made_used_and_taken_away() {
 }
 
 #[test]
+fn tokens_live_as_long_as_was_set() {
+    let (_turn, lab) = lab();
+    let cloud = lab.cloud();
+    cloud.set_token_seconds(3).expect("a short life");
+    let session = demo(lab);
+    let first = session.token();
+    session.floating_ips().expect("a list");
+    let unchanged = session.token() == first;
+    std::thread::sleep(Duration::from_secs(4));
+    session.floating_ips().expect("a list with a new token");
+    let renewed = session.token() != first;
+    cloud.set_token_seconds(3600).expect("the usual life");
+    assert!(unchanged && renewed);
+}
+
+#[test]
+fn a_second_region_leads_to_where_a_proxy_may_listen() {
+    let (_turn, lab) = lab();
+    let cloud = lab.cloud();
+    let path = format!("/endpoints?region_id={}&interface=public", CloudFacts::PROXY_REGION);
+    let list = cloud.admin().and_then(|admin| admin.identity("GET", &path, None)).expect("a list");
+    let mut urls: Vec<&str> = list["endpoints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|endpoint| endpoint["url"].as_str())
+        .collect();
+    urls.sort_unstable();
+    let keystone = format!("{}/v3", CloudFacts::PROXY_KEYSTONE);
+    assert_eq!(urls, [keystone.as_str(), CloudFacts::PROXY_NEUTRON]);
+    let file = cloud.clouds_yaml_through_proxy(&cloud.facts().demo);
+    assert!(file.contains(&keystone) && file.contains(CloudFacts::PROXY_REGION), "{file}");
+}
+
+#[test]
 fn the_cloud_was_set_up_once() {
     let (_turn, lab) = lab();
     let admin = lab.cloud().admin().expect("a session");
