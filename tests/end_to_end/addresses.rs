@@ -66,7 +66,7 @@ fn a_broker_that_moves_keeps_its_address_for_one_put() {
 #[test]
 fn a_broker_that_moves_keeps_its_address_where_pods_cannot_reach_floating_ips() {
     in_lab("a_broker_that_moves_without_hairpin", async |world| {
-        world.lab.set_hairpin(false).expect("hairpin can be switched");
+        world.cloud.set_hairpin(false).expect("hairpin can be switched");
         ready(world).await;
         move_broker(world).await;
     });
@@ -165,7 +165,7 @@ fn a_stateful_set_that_is_deleted_and_made_again_finds_its_addresses() {
 fn an_address_that_exists_is_adopted_and_given_up_untouched() {
     in_lab("adoption", async |world| {
         let network = world.cloud.facts().external_network_id.clone();
-        let mine = world.demo.create_floating_ip(&network, None, "of the user").expect("an address");
+        let mine = world.demo.create_floating_ip(&network, "of the user", None).expect("an address");
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world
@@ -250,9 +250,9 @@ fn two_addresses_swapped_by_hand_are_repaired_with_three_puts() {
         let ledger = world.ledger();
         world.kill_operator();
         let (a, b) = (&ledger[&0], &ledger[&1]);
-        world.demo.unbind_floating_ip(&a.id).expect("unbind");
-        world.demo.bind_floating_ip(&b.id, a.port_id.as_deref().expect("bound")).expect("bind");
-        world.demo.bind_floating_ip(&a.id, b.port_id.as_deref().expect("bound")).expect("bind");
+        world.unbind(a);
+        world.bind(b, a.port_id.as_deref());
+        world.bind(a, b.port_id.as_deref());
         world.neutron.forget();
         world.start_operator();
         world
@@ -271,7 +271,7 @@ fn an_address_unbound_by_hand_is_bound_again() {
     in_lab("unbound_by_hand", async |world| {
         ready(world).await;
         let address = world.ledger()[&2].clone();
-        world.demo.unbind_floating_ip(&address.id).expect("unbind");
+        world.unbind(&address);
         world
             .eventually("it is bound again", READY, async || {
                 if world.ledger()[&2].port_id == address.port_id { Ok(()) } else { Err(()) }
@@ -305,14 +305,14 @@ fn an_address_described_by_somebody_else_is_not_touched() {
     in_lab("described_by_hand", async |world| {
         ready(world).await;
         let address = world.ledger()[&1].clone();
-        world.demo.describe_floating_ip(&address.id, "mine now").expect("describe");
+        world.describe_address(&address, "mine now");
         let object = world.broker(1, BrokerState::Refused, "MarkerLost", Duration::from_secs(330)).await;
         let broker = &object.status.expect("a status").brokers[1];
         assert!(
             broker.message.as_deref().unwrap_or_default().contains(&address.description),
             "the text to restore: {broker:?}"
         );
-        world.demo.describe_floating_ip(&address.id, &address.description).expect("describe");
+        world.describe_address(&address, &address.description);
         world.condition("Ready", "True", Duration::from_secs(330)).await;
     });
 }
@@ -328,7 +328,7 @@ fn an_address_of_somebody_else_on_the_pods_port_is_not_touched() {
             .expect("the pod's port");
         let network = world.cloud.facts().external_network_id.clone();
         let foreign =
-            world.demo.create_floating_ip(&network, Some(&port.id), "somebody's").expect("an address");
+            world.demo.create_floating_ip(&network, "somebody's", Some(&port.id)).expect("an address");
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;

@@ -155,7 +155,7 @@ fn the_static_provider_advertises_stated_addresses_and_never_calls_a_cloud() {
                 .expect("the pod's port");
             let network = &world.cloud.facts().external_network_id;
             let address =
-                world.demo.create_floating_ip(network, Some(&port.id), "made by hand").expect("an address");
+                world.demo.create_floating_ip(network, "made by hand", Some(&port.id)).expect("an address");
             stated.push(address.floating_ip_address);
         }
         world.start_operator();

@@ -9,16 +9,59 @@ use crate::{
     world::{in_lab, smallest},
 };
 
+/// The in-cluster application of `Witness.java`, run in the client pod.
+struct Witness {
+    lab: &'static lab::Lab,
+}
+
+impl Witness {
+    fn start(lab: &'static lab::Lab) -> Self {
+        let witness = Self { lab };
+        witness.shell("rm -f /tmp/stop /tmp/witness.log; cat >/tmp/Witness.java", include_bytes!("Witness.java"));
+        let servers = (0..3).map(|n| format!("kafka-{n}.kafka-headless.ydata.svc:9092")).collect::<Vec<_>>().join(",");
+        let topic = format!("witness-{}", std::process::id());
+        let run = format!(
+            "java -Xmx192m -cp '/opt/kafka/libs/*' /tmp/Witness.java {servers} {topic} 6 >/tmp/witness.log 2>&1 </dev/null &"
+        );
+        witness.shell(&run, b"");
+        witness
+    }
+
+    fn shell(&self, line: &str, input: &[u8]) -> String {
+        let command = self.lab.command("kubectl");
+        let args = ["-n", "ydata", "exec", "-i", "client", "--", "sh", "-c", line];
+        command.args(args).text_with_input(input).expect("the client pod runs commands")
+    }
+
+    async fn running(&self, world: &crate::world::World) {
+        world
+            .eventually("the witness has begun", Duration::from_secs(60), async || {
+                let log = self.shell("cat /tmp/witness.log", b"");
+                if log.contains("started") { Ok(()) } else { Err(log) }
+            })
+            .await;
+    }
+
+    /// What it noticed.
+    async fn finish(self, world: &crate::world::World) -> serde_json::Value {
+        self.shell("touch /tmp/stop", b"");
+        world
+            .eventually("the witness reports", Duration::from_secs(120), async || {
+                let log = self.shell("cat /tmp/witness.log", b"");
+                let report = log.lines().find(|line| line.starts_with('{')).map(str::to_owned);
+                report.and_then(|line| serde_json::from_str(&line).ok()).ok_or(log)
+            })
+            .await
+    }
+}
+
 const READY: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
     in_lab("in_cluster_clients", async |world| {
-        let witness = world
-            .lab
-            .kafka(lab::kafka::Flavour::ZooKeeper, "ydata")
-            .witness("witness")
-            .expect("the witness starts");
+        let witness = Witness::start(world.lab);
+        witness.running(world).await;
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
@@ -27,7 +70,7 @@ fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
         world.start_operator();
         world.condition("Reachable", "True", READY).await;
         world.delete(Duration::from_secs(120)).await;
-        let report = witness.finish().expect("the witness reports");
+        let report = witness.finish(world).await;
         println!("{report}");
         let number = |name: &str| report[name].as_u64().unwrap_or(u64::MAX);
         assert!(number("acknowledged") > 1000, "{report}");
@@ -47,11 +90,11 @@ fn keystone_and_neutron_down_for_a_minute_change_nothing() {
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
         let before = world.ledger();
-        world.cloud.stop(Service::Network).expect("Neutron stops");
-        world.cloud.stop(Service::Identity).expect("Keystone stops");
+        world.cloud.stop(Service::Neutron).expect("Neutron stops");
+        world.cloud.stop(Service::Keystone).expect("Keystone stops");
         tokio::time::sleep(Duration::from_secs(60)).await;
-        world.cloud.start(Service::Identity).expect("Keystone starts");
-        world.cloud.start(Service::Network).expect("Neutron starts");
+        world.cloud.start(Service::Keystone).expect("Keystone starts");
+        world.cloud.start(Service::Neutron).expect("Neutron starts");
         world.condition("Ready", "True", Duration::from_secs(120)).await;
         let ids = |ledger: &std::collections::BTreeMap<u32, lab::cloud::FloatingIp>| {
             ledger.values().map(|a| (a.id.clone(), a.port_id.clone())).collect::<Vec<_>>()
@@ -110,7 +153,7 @@ fn a_token_that_is_revoked_is_renewed_without_a_word() {
             (refused.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 1).then_some(Fault::Answer(401))
         });
         let address = world.ledger()[&0].clone();
-        world.demo.unbind_floating_ip(&address.id).expect("unbind");
+        world.unbind(&address);
         world
             .eventually("it is bound again with a new token", Duration::from_secs(330), async || {
                 if world.ledger()[&0].port_id == address.port_id { Ok(()) } else { Err(()) }

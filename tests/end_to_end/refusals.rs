@@ -15,7 +15,7 @@ const READY: Duration = Duration::from_secs(60);
 fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {
     in_lab("quota", async |world| {
         let project = world.cloud.facts().demo.project_id.clone();
-        world.admin.set_floating_ip_quota(&project, 2).expect("the quota can be set");
+        world.admin.set_floating_ip_quota(&project, Some(2)).expect("the quota can be set");
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
@@ -32,7 +32,7 @@ fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {
         // The pause doubles from 5 s: in 30 s at most three slots begin.
         let posts = world.neutron.count(&Method::POST, "/floatingips");
         assert!((1..=3).contains(&posts), "{posts} POSTs in 30 s");
-        world.admin.set_floating_ip_quota(&project, 50).expect("the quota can be set");
+        world.admin.set_floating_ip_quota(&project, Some(50)).expect("the quota can be set");
         world.condition("Ready", "True", Duration::from_secs(120)).await;
         assert_eq!(world.ledger().len(), 3);
     });
@@ -41,14 +41,14 @@ fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {
 #[test]
 fn a_security_group_that_blocks_the_port_is_named_and_opening_it_needs_no_write() {
     in_lab("security_group_blocks", async |world| {
-        world.cloud.close_security_group(&world.demo).expect("the rule can be removed");
+        world.close_security_group();
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
         let object = world.reason("Reachable", "False", "SecurityGroupBlocks", READY).await;
         assert_eq!(condition(&object, "Programmed").map(|c| c.0).as_deref(), Some("True"));
         world.neutron.forget();
-        world.cloud.reset_security_group(&world.demo).expect("the rule can be added");
+        world.reset_security_group();
         world.condition("Reachable", "True", Duration::from_secs(330)).await;
         assert_eq!(world.neutron.mutations(), []);
     });

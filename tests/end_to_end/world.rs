@@ -18,7 +18,7 @@ use kube::{
 };
 use lab::{
     Lab,
-    cloud::{Account, Cloud, CloudFacts, FloatingIp, Session},
+    cloud::{Account, Cloud, CloudFacts, Direction, FloatingIp, SecurityRule, Session},
 };
 use serde_json::{Value, json};
 
@@ -33,8 +33,8 @@ pub const PORT: u16 = 9094;
 
 /// A test's world. It starts clean: no object, no floating IP, no stored listener, three brokers.
 pub struct World {
-    pub lab: Lab,
-    pub cloud: Cloud,
+    pub lab: &'static Lab,
+    pub cloud: &'static Cloud,
     /// The project's member, past the proxies: what it does is not counted.
     pub demo: Session,
     pub admin: Session,
@@ -49,6 +49,8 @@ pub struct World {
 pub fn in_lab(name: &'static str, test: impl AsyncFnOnce(&mut World) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         let lab = Lab::attach().unwrap_or_else(|error| panic!("{error}; start the lab: cargo lab up"));
+        // For the length of the test process: what borrows from the lab may then live in the world.
+        let lab: &'static Lab = Box::leak(Box::new(lab));
         lab.enter_network().expect("the lab's network can be entered");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {
@@ -67,15 +69,14 @@ fn address_of(url: &str) -> SocketAddr {
 }
 
 impl World {
-    async fn open(lab: Lab, test: &'static str) -> Self {
+    async fn open(lab: &'static Lab, test: &'static str) -> Self {
         let _ = aws_lc_rs_provider();
-        let cloud = lab.cloud().expect("the lab has a cloud");
+        let cloud = lab.cloud();
         let (demo, admin) = (cloud.demo().expect("a session"), cloud.admin().expect("a session"));
-        let config = kube::Config::from_custom_kubeconfig(
-            kube::config::Kubeconfig::read_from(&lab.facts().kubeconfig).expect("the lab's kubeconfig"),
-            &kube::config::KubeConfigOptions::default(),
-        );
-        let kube = Client::try_from(config.await.expect("the lab's kubeconfig")).expect("a client");
+        let kubeconfig = kube::config::Kubeconfig::read_from(&lab.facts().kubeconfig).expect("the lab's kubeconfig");
+        let options = kube::config::KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("the lab's kubeconfig");
+        let kube = Client::try_from(config).expect("a client");
         let keystone_at = cloud.facts().keystone.trim_end_matches("/v3").to_owned();
         let neutron_at = cloud.facts().neutron.clone();
         let keystone = Proxy::start(address_of(CloudFacts::PROXY_KEYSTONE), &keystone_at).await;
@@ -110,10 +111,10 @@ impl World {
             self.demo.delete_floating_ip(&address.id).expect("a floating IP can be deleted");
         }
         self.admin
-            .set_floating_ip_quota(&self.cloud.facts().demo.project_id, 50)
+            .set_floating_ip_quota(&self.cloud.facts().demo.project_id, Some(50))
             .expect("the quota can be set");
-        self.cloud.reset_security_group(&self.demo).expect("the security group can be reset");
-        self.lab.set_hairpin(true).expect("hairpin can be switched");
+        self.reset_security_group();
+        self.cloud.set_hairpin(true).expect("hairpin can be switched");
         self.lab.vm().expect("the virtual machine").write_hosts("").expect("its hosts file can be written");
         self.scale(3).await;
         self.brokers_registered(3).await;
@@ -138,7 +139,7 @@ impl World {
 
     /// Starts the operator.
     pub fn start_operator(&mut self) {
-        self.operator = Some(Operator::start(&self.lab, self.test));
+        self.operator = Some(Operator::start(self.lab, self.test));
     }
 
     /// SIGKILL.
@@ -393,6 +394,42 @@ impl World {
             }
         }
         ledger
+    }
+
+    /// Everything from the pods' subnet, and TCP from anywhere to the listener's port: nothing else.
+    pub fn reset_security_group(&self) {
+        let group = &self.cloud.facts().security_group_id;
+        self.close_security_group();
+        self.demo.add_rule(group, &SecurityRule::tcp(PORT)).expect("a rule can be added");
+    }
+
+    /// Nothing from anywhere.
+    pub fn close_security_group(&self) {
+        let group = &self.cloud.facts().security_group_id;
+        for rule in self.demo.rules(group).expect("rules can be read") {
+            let from_anywhere = rule.rule.remote_ip_prefix.as_deref().is_none_or(|prefix| prefix == "0.0.0.0/0");
+            if rule.rule.direction == Direction::Ingress && from_anywhere && rule.rule.remote_group_id.is_none() {
+                self.demo.delete_rule(&rule.id).expect("a rule can be removed");
+            }
+        }
+    }
+
+    pub fn unbind(&self, address: &FloatingIp) {
+        self.demo.update_floating_ip(&address.id, &json!({"port_id": null})).expect("an address can be unbound");
+    }
+
+    pub fn bind(&self, address: &FloatingIp, port: Option<&str>) {
+        self.demo.update_floating_ip(&address.id, &json!({"port_id": port})).expect("an address can be bound");
+    }
+
+    pub fn describe_address(&self, address: &FloatingIp, text: &str) {
+        let change = json!({"description": text});
+        self.demo.update_floating_ip(&address.id, &change).expect("an address can be described");
+    }
+
+    /// The Neutron port of a pod.
+    pub fn port(&self, pod: &str) -> lab::cloud::Port {
+        self.demo.pod_port(NAMESPACE, pod).expect("ports can be read").expect("the pod has a port")
     }
 
     /// The pod's address.
