@@ -38,6 +38,9 @@ impl WritePermit {
 pub trait Leadership: Send + Sync {
     /// A permit for one write that is sent now. `None`: another replica may lead; write nothing.
     fn permit(&self) -> Option<WritePermit>;
+
+    /// Since when this process leads without interruption. Before that another one may have sent anything.
+    fn since(&self) -> Timestamp;
 }
 
 /// Leads because nobody else can: tests against a simulated world, and the contract suite.
@@ -45,6 +48,10 @@ pub trait Leadership: Send + Sync {
 pub struct SoleReplica;
 
 impl Leadership for SoleReplica {
+    fn since(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
     fn permit(&self) -> Option<WritePermit> {
         Some(WritePermit::granted())
     }

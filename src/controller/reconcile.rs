@@ -8,8 +8,6 @@ use std::{
     },
 };
 
-use jiff::Timestamp;
-
 use super::queue::Outcome;
 use crate::{
     act::{Actor, Round},
@@ -48,8 +46,6 @@ pub struct Reconciler {
     pub random: Arc<dyn Random>,
     /// Name of this replica, in events.
     pub instance: String,
-    /// When this process began.
-    pub started_at: Timestamp,
     /// What is remembered of each object.
     pub memories: Mutex<BTreeMap<AccessKey, (Uid, Memory)>>,
     /// Warnings that were told, so that they are told once.
@@ -237,10 +233,12 @@ impl Reconciler {
     }
 
     fn memory_of(&self, desired: &Desired) -> Memory {
+        let since = self.leadership.since();
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         match memories.remove(&desired.key) {
-            Some((uid, memory)) if uid == desired.uid => memory,
-            _ => Memory::new(self.started_at),
+            // What another leader did in between is not remembered here.
+            Some((uid, memory)) if uid == desired.uid && memory.started_at == since => memory,
+            _ => Memory::new(since),
         }
     }
 

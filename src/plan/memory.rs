@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Facts with a time, for decisions that need two sightings or a pause.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// When this process began; before that anything may have been sent by another one.
+    /// Since when this process leads; before that anything may have been sent by another one.
     pub started_at: Timestamp,
     /// The last create call without a clear answer.
     pub unclear_create_at: Option<Timestamp>,

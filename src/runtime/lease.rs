@@ -68,6 +68,8 @@ pub struct LeaseHolder {
 struct State {
     /// Until when, on the monotonic clock, this process may write.
     until: Option<Duration>,
+    /// When the leadership that lasts until then began.
+    since: Option<jiff::Timestamp>,
     /// The record seen last, and when it was seen to change.
     seen: Option<(Option<String>, Duration)>,
     released: bool,
@@ -121,6 +123,10 @@ impl LeaseHolder {
         match self.kubernetes.write_lease(&wanted).await {
             Ok(_) => {
                 let mut state = self.lock();
+                let interrupted = state.until.is_none_or(|until| self.clock.monotonic() >= until);
+                if interrupted {
+                    state.since = Some(self.clock.now());
+                }
                 if !state.released {
                     state.until = Some(now + DURATION - MARGIN);
                 }
@@ -193,6 +199,10 @@ impl LeaseHolder {
 }
 
 impl Leadership for LeaseHolder {
+    fn since(&self) -> jiff::Timestamp {
+        self.lock().since.unwrap_or_else(|| self.clock.now())
+    }
+
     fn permit(&self) -> Option<WritePermit> {
         let until = self.lock().until?;
         (self.clock.monotonic() < until).then(WritePermit::granted)

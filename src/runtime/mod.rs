@@ -166,7 +166,6 @@ fn reconciler(
         clock: clock.clone(),
         random: random.clone(),
         instance,
-        started_at: clock.now(),
         memories: Mutex::default(),
         told: Mutex::default(),
         serial: AtomicU64::new(0),

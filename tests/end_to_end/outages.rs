@@ -17,8 +17,12 @@ struct Witness {
 impl Witness {
     fn start(lab: &'static lab::Lab) -> Self {
         let witness = Self { lab };
-        witness.shell("rm -f /tmp/stop /tmp/witness.log; cat >/tmp/Witness.java", include_bytes!("Witness.java"));
-        let servers = (0..3).map(|n| format!("kafka-{n}.kafka-headless.ydata.svc:9092")).collect::<Vec<_>>().join(",");
+        witness.shell(
+            "rm -f /tmp/stop /tmp/witness.log; cat >/tmp/Witness.java",
+            include_bytes!("Witness.java"),
+        );
+        let servers =
+            (0..3).map(|n| format!("kafka-{n}.kafka-headless.ydata.svc:9092")).collect::<Vec<_>>().join(",");
         let topic = format!("witness-{}", std::process::id());
         let run = format!(
             "java -Xmx192m -cp '/opt/kafka/libs/*' /tmp/Witness.java {servers} {topic} 6 >/tmp/witness.log 2>&1 </dev/null &"

@@ -73,9 +73,11 @@ impl World {
         let _ = aws_lc_rs_provider();
         let cloud = lab.cloud();
         let (demo, admin) = (cloud.demo().expect("a session"), cloud.admin().expect("a session"));
-        let kubeconfig = kube::config::Kubeconfig::read_from(&lab.facts().kubeconfig).expect("the lab's kubeconfig");
+        let kubeconfig =
+            kube::config::Kubeconfig::read_from(&lab.facts().kubeconfig).expect("the lab's kubeconfig");
         let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("the lab's kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("the lab's kubeconfig");
         let kube = Client::try_from(config).expect("a client");
         let keystone_at = cloud.facts().keystone.trim_end_matches("/v3").to_owned();
         let neutron_at = cloud.facts().neutron.clone();
@@ -140,6 +142,9 @@ impl World {
     /// Starts the operator.
     pub fn start_operator(&mut self) {
         self.operator = Some(Operator::start(self.lab, self.test));
+        // Creation times have whole seconds: an object that seems older than the operator's leadership is let go only
+        // after the five minutes in which a former operator's calls could still succeed.
+        std::thread::sleep(Duration::from_millis(2500));
     }
 
     /// SIGKILL.
@@ -407,19 +412,27 @@ impl World {
     pub fn close_security_group(&self) {
         let group = &self.cloud.facts().security_group_id;
         for rule in self.demo.rules(group).expect("rules can be read") {
-            let from_anywhere = rule.rule.remote_ip_prefix.as_deref().is_none_or(|prefix| prefix == "0.0.0.0/0");
-            if rule.rule.direction == Direction::Ingress && from_anywhere && rule.rule.remote_group_id.is_none() {
+            let from_anywhere =
+                rule.rule.remote_ip_prefix.as_deref().is_none_or(|prefix| prefix == "0.0.0.0/0");
+            if rule.rule.direction == Direction::Ingress
+                && from_anywhere
+                && rule.rule.remote_group_id.is_none()
+            {
                 self.demo.delete_rule(&rule.id).expect("a rule can be removed");
             }
         }
     }
 
     pub fn unbind(&self, address: &FloatingIp) {
-        self.demo.update_floating_ip(&address.id, &json!({"port_id": null})).expect("an address can be unbound");
+        self.demo
+            .update_floating_ip(&address.id, &json!({"port_id": null}))
+            .expect("an address can be unbound");
     }
 
     pub fn bind(&self, address: &FloatingIp, port: Option<&str>) {
-        self.demo.update_floating_ip(&address.id, &json!({"port_id": port})).expect("an address can be bound");
+        self.demo
+            .update_floating_ip(&address.id, &json!({"port_id": port}))
+            .expect("an address can be bound");
     }
 
     pub fn describe_address(&self, address: &FloatingIp, text: &str) {

@@ -12,6 +12,8 @@ mod auth;
 pub mod clouds_yaml;
 mod http;
 mod neutron;
+#[cfg(test)]
+mod replies;
 mod wire;
 
 pub use http::{CallObserver, CallOutcome};

@@ -1,0 +1,40 @@
+# One command for each chore. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test test-unit test-lab lint generate check-generated lab-up lab-down
+
+help: ## List the chores
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## From a bare machine to StarRocks' side of the road: lab, operator, object, kcat on the virtual machine
+	scripts/demo.sh
+
+test: ## Everything: unit tests, then all tests on the lab's real parts
+	scripts/test.sh
+
+test-unit: ## Tests that need no lab
+	cargo test --workspace --lib --bins
+	cargo test --test architecture --test crd_is_current --test reasons
+
+test-lab: lab-up ## Tests on the lab's real parts; the lab stays up
+	cargo test --test end_to_end -- --test-threads=1
+
+lint: ## Format and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+generate: ## Write what is generated
+	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new
+	mv crds/kafkaexternalaccesses.yaml.new crds/kafkaexternalaccesses.yaml
+	UPDATE=1 cargo test --quiet --test reasons
+
+check-generated: ## Fail when something generated is not current
+	cargo test --test crd_is_current --test reasons
+
+lab-up: ## Start the lab (installs and builds what is missing)
+	cargo lab up
+
+lab-down: ## End the lab; nothing of it stays on the machine but the cache
+	cargo lab down
