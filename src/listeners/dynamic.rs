@@ -200,8 +200,7 @@ pub fn take_back() -> [SettingChange; 3] {
     SETTINGS.map(SettingChange::Delete)
 }
 
-const SETTINGS: [ListenerSetting; 3] =
-    [ListenerSetting::Listeners, ListenerSetting::AdvertisedListeners, ListenerSetting::SecurityProtocolMap];
+const SETTINGS: [ListenerSetting; 3] = ListenerSetting::ALL;
 
 /// What the broker's configuration file (or environment, or arguments) says.
 struct File {
