@@ -167,7 +167,8 @@ fn closed(error: std::io::Error) -> KafkaFault {
         return tls_fault(error);
     }
     if ended(&error) {
-        let text = "the broker closed the connection (does the listener want SASL or TLS?)";
+        let text =
+            "the broker closed the connection (does the listener want SASL, TLS or a client certificate?)";
         return KafkaFault::Network(text.into());
     }
     io_fault(error)
@@ -192,6 +193,12 @@ fn tls_fault(error: &rustls::Error) -> KafkaFault {
         rustls::Error::PeerIncompatible(_) => KafkaFault::Protocol(error.to_string()),
         rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) => {
             KafkaFault::Certificate(error.to_string())
+        }
+        // How the refusal of a missing or unknown client certificate arrives from a broker on Java 17.
+        rustls::Error::DecryptError => {
+            let text = "the broker ended the conversation after the handshake; \
+                        it probably wants another client certificate";
+            KafkaFault::Certificate(text.into())
         }
         _ => KafkaFault::Network(error.to_string()),
     }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -74,11 +74,6 @@ impl RealKafka {
         let folder = std::env::temp_dir().join(format!("kafka-contract-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         Self { folder, jars, zookeeper: None, brokers: Vec::new() }
-    }
-
-    /// The folder of this Kafka's files.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Starts ZooKeeper and waits for it.

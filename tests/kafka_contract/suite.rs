@@ -255,13 +255,13 @@ fn id(number: u16) -> NodeId {
     NodeId(i32::from(number))
 }
 
-fn wanted(number: u16) -> Wanted<'static> {
+pub fn wanted(number: u16) -> Wanted<'static> {
     let port = EXTERNAL_PORT + number;
     let endpoint = Endpoint { host: format!("203.0.113.{}", 10 + number), port };
     Wanted { name: "EXTERNAL", port, protocol: "PLAINTEXT".into(), endpoint }
 }
 
-async fn internal(world: &dyn World, number: u16) -> BrokerView {
+pub async fn internal(world: &dyn World, number: u16) -> BrokerView {
     let target = world.at(number, INTERNAL_PORT + number);
     world.brokers().describe(&target).await.expect("the broker answers on its internal listener")
 }
@@ -277,7 +277,7 @@ async fn changes(world: &dyn World, number: u16) -> Vec<SettingChange> {
 }
 
 /// The change as it would be without any other broker to compare with.
-async fn past_guards(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Vec<SettingChange> {
+pub async fn past_guards(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Vec<SettingChange> {
     match decide(&internal(world, number).await, [].iter(), wanted, false) {
         Decision::Change(changes) => changes,
         other => panic!("{other:?}"),
@@ -296,12 +296,12 @@ async fn alter(
     world.brokers().alter(permit, &target, node, changes, validate).await
 }
 
-async fn put(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Result<(), ApplyError> {
+pub async fn put(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Result<(), ApplyError> {
     let Decision::Change(changes) = judge(world, number, wanted).await else { panic!("nothing to change") };
     carry_out(world, number, wanted, &changes).await
 }
 
-async fn carry_out(
+pub async fn carry_out(
     world: &dyn World,
     number: u16,
     wanted: &Wanted<'_>,
@@ -323,7 +323,7 @@ fn subject<'a>(world: &'a dyn World, number: u16, internal: &'a Target) -> Subje
 }
 
 /// Withdraws, and sees the listener close and the file's values alone in force.
-async fn take_out(world: &dyn World, number: u16) {
+pub async fn take_out(world: &dyn World, number: u16) {
     let target = world.at(number, INTERNAL_PORT + number);
     let changes = withdraw(&internal(world, number).await, "EXTERNAL");
     assert_eq!(changes, take_back());
@@ -334,7 +334,7 @@ async fn take_out(world: &dyn World, number: u16) {
 }
 
 /// Nothing is stored, and nothing answers on the external port.
-async fn untouched(world: &dyn World, number: u16) {
+pub async fn untouched(world: &dyn World, number: u16) {
     let view = internal(world, number).await;
     for (setting, fixed) in file(number) {
         let value = view.setting(setting);

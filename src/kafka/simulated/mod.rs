@@ -37,7 +37,7 @@ struct World {
     brokers: BTreeMap<NodeId, Broker>,
     busy: BTreeSet<(Ipv4Addr, u16)>,
     forwarded: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    faults: VecDeque<Fault>,
+    faults: VecDeque<Option<Fault>>,
     calls: Vec<Call>,
 }
 
@@ -147,8 +147,8 @@ impl SimulatedBrokers {
         }
     }
 
-    /// By hand: what happens to the next changes, one each.
-    pub fn disturb(&self, faults: impl IntoIterator<Item = Fault>) {
+    /// By hand: what happens to the next changes, dry runs included, one each; `None`: nothing special.
+    pub fn disturb(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.world().faults.extend(faults);
     }
 
@@ -201,7 +201,7 @@ impl Brokers for SimulatedBrokers {
         let mut world = self.record(target, request);
         let failed = |fault| Err(KafkaError { step: Step::AlterConfigs, fault });
         let (answers, _) = world.reach(target, &mut Vec::new())?;
-        let fault = world.faults.pop_front();
+        let fault = world.faults.pop_front().flatten();
         if fault == Some(Fault::RequestLost) {
             return failed(KafkaFault::TimedOut(target.step_timeout));
         }
@@ -290,7 +290,7 @@ impl World {
         match (protocol.starts_with("SASL"), target.security.sasl.is_some()) {
             (true, false) => {
                 let text =
-                    "the broker closed the connection (does the listener want SASL or TLS?)".to_owned();
+                    "the broker closed the connection (does the listener want SASL, TLS or a client certificate?)".to_owned();
                 return failed(Step::DescribeCluster, KafkaFault::Network(text));
             }
             (false, true) => {
