@@ -75,8 +75,8 @@ fn a_broker_that_moves_keeps_its_address_where_pods_cannot_reach_floating_ips() 
 #[test]
 fn an_operator_killed_at_any_instant_of_a_first_reconcile_leaves_one_address_for_each_broker() {
     in_lab("killed_at_any_instant", async |world| {
-        world.apply_credential(&world.cloud.facts().demo.clone()).await;
         for seed in 1..=10_u64 {
+            world.apply_credential(&world.cloud.facts().demo.clone()).await;
             // Spread over a first reconcile of about two seconds; printed so that a failure can be repeated.
             let instant = Duration::from_millis(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 2500);
             println!("seed {seed}: SIGKILL after {instant:?}");
@@ -92,9 +92,8 @@ fn an_operator_killed_at_any_instant_of_a_first_reconcile_leaves_one_address_for
                 3,
                 "nothing left over, seed {seed}"
             );
-            world.delete(Duration::from_secs(420)).await;
-            assert!(world.demo.floating_ips().expect("floating IPs").is_empty(), "seed {seed}");
-            world.terminate_operator();
+            assert!(world.terminate_operator(), "the operator ends in order, seed {seed}");
+            world.clean().await;
         }
     });
 }
@@ -320,12 +319,7 @@ fn an_address_described_by_somebody_else_is_not_touched() {
 #[test]
 fn an_address_of_somebody_else_on_the_pods_port_is_not_touched() {
     in_lab("foreign_address", async |world| {
-        let ip = world.pod_ip("kafka-0").await;
-        let ports = world.demo.ports().expect("ports");
-        let port = ports
-            .iter()
-            .find(|port| port.fixed_ips.iter().any(|fixed| fixed.ip_address == ip))
-            .expect("the pod's port");
+        let port = world.port("kafka-0");
         let network = world.cloud.facts().external_network_id.clone();
         let foreign =
             world.demo.create_floating_ip(&network, "somebody's", Some(&port.id)).expect("an address");
