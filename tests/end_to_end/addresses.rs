@@ -329,7 +329,7 @@ fn an_address_of_somebody_else_on_the_pods_port_is_not_touched() {
         world.broker(0, BrokerState::Refused, "PortHasForeignAddress", READY).await;
         world.broker(1, BrokerState::Ready, "", READY).await;
         let seen = world.demo.floating_ip(&foreign.id).expect("the address");
-        assert_eq!((seen.port_id, seen.revision_number), (foreign.port_id.clone(), foreign.revision_number));
+        assert_eq!((seen.port_id, seen.description), (foreign.port_id.clone(), foreign.description.clone()));
         world
             .patch(json!({"spec": {"brokers": [{"ordinal": 0, "address": foreign.floating_ip_address}]}}))
             .await;
