@@ -260,6 +260,8 @@ fn two_addresses_swapped_by_hand_are_repaired_with_three_puts() {
                 if now[&0].port_id == a.port_id && now[&1].port_id == b.port_id { Ok(()) } else { Err(()) }
             })
             .await;
+        // The reply to the last PUT is counted after the cloud shows its effect; two more looks of the operator follow.
+        tokio::time::sleep(Duration::from_secs(12)).await;
         world.condition("Ready", "True", READY).await;
         assert_eq!(world.neutron.mutations().len(), 3, "{:?}", world.neutron.mutations());
     });

@@ -38,16 +38,15 @@ fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
 }
 
 #[test]
-fn a_broker_whose_static_value_changes_later_names_the_key_that_hides_it() {
+fn a_stored_value_that_hides_the_configuration_is_named_and_not_overwritten() {
     in_lab("shadowed", async |world| {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
-        let foreign = "advertised.listeners=[INTERNAL://kafka-2.kafka-headless.ydata.svc:9092,EXTERNAL://192.0.2.9:9094]";
-        world
-            .kafka_configs(2, &["--alter", "--add-config", foreign])
-            .expect("the value can be stored by hand");
+        // Somebody stores a listener of their own beside ours: the stored value is not `configuration + ours` any more.
+        let admin = "listeners=[INTERNAL://:9092,ADMIN://:9099,EXTERNAL://:9094],listener.security.protocol.map=[INTERNAL:PLAINTEXT,ADMIN:PLAINTEXT,EXTERNAL:PLAINTEXT]";
+        world.kafka_configs(2, &["--alter", "--add-config", admin]).expect("the value can be stored by hand");
         world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
         restart(world, "kafka-2").await;
         world.delete_stored_listeners(2);
