@@ -21,11 +21,17 @@ async fn restart(world: &World, pod: &str) {
 fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
     in_lab("busy_port", async |world| {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
-        let listen = "nc -lk -p 9094 -e /bin/true >/dev/null 2>&1 & echo $! >/tmp/nc.pid";
+        let listen = "nc -ll -p 9094 -e /bin/cat >/dev/null 2>&1 </dev/null &";
         world
             .lab
             .kubectl(&["-n", "ydata", "exec", "kafka-1", "--", "sh", "-c", listen])
             .expect("something listens");
+        let pod = world.pod_ip("kafka-1").await;
+        world
+            .eventually("something listens in the pod", READY, async || {
+                tokio::net::TcpStream::connect((pod, PORT)).await.map(|_| ())
+            })
+            .await;
         world.start_operator();
         world.create(|_| {}).await;
         world.broker(1, BrokerState::Refused, "ListenerPortTaken", READY).await;
