@@ -43,7 +43,6 @@ fn kraft_brokers_are_reached_under_their_own_names_and_auto_never_restarts_them(
         world.start_operator();
         let mut object = smallest();
         object["metadata"]["namespace"] = json!(KRAFT);
-        object["spec"]["addresses"]["acceptExposure"] = json!(true);
         object["spec"].as_object_mut().expect("a spec").remove("listener");
         apply(world, &object);
         let ready: Value = serde_json::from_str(&wait_for(world, "condition=Ready")).expect("JSON");
