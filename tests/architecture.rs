@@ -25,7 +25,7 @@ const MAY_TELL_TIME: [(&str, &str); 3] = [
     ("kafka/wire.rs", "the real broker: a limit for each step"),
 ];
 const TIME_AND_CHANCE: [&str; 6] =
-    ["tokio::time", "SystemTime", "Instant::now", "Timestamp::now", "rand::", "Zoned::now"];
+    ["tokio::time", "SystemTime", "Instant::now", "Timestamp::now", "rand::random", "Zoned::now"];
 const LONGEST_FILE: usize = 520;
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -47,6 +47,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Print the clouds.yaml of the project that owns the pods' network
+    CloudsYaml,
     /// Print the log of a part; without a part, the names of all
     Logs {
         /// As `status` shows it
@@ -157,6 +159,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Kubectl { arguments } => {
             let command: Vec<OsString> = std::iter::once("kubectl".into()).chain(arguments).collect();
             return exec(&command);
+        }
+        Verb::CloudsYaml => {
+            let lab = Lab::attach()?;
+            print!("{}", lab.cloud().clouds_yaml(&lab.cloud().facts().demo));
         }
         Verb::Logs { part } => logs(part)?,
         Verb::Kafka(KafkaVerb::Up { flavour, namespace }) => {

@@ -3,6 +3,8 @@
 //! A field that does not work yet does not exist yet. Every string and list is bounded, because the API server
 //! computes the cost of validation rules from the bounds.
 
+#![allow(clippy::duplicated_attributes, reason = "each printcolumn names its type and path")]
+
 use std::net::Ipv4Addr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -48,6 +50,17 @@ pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.kafka.statefulSet.name == oldSelf.kafka.statefulSet.name").message("kafka.statefulSet.name cannot change; create another object"),
+    validation = Rule::new("!has(oldSelf.listener) || has(self.listener)").message("listener cannot be removed; delete the object, which withdraws it, and create one without"),
+    validation = Rule::new("!has(oldSelf.listener) || !has(self.listener) || self.listener.name == oldSelf.listener.name").message("listener.name cannot change; create another object"),
+    validation = Rule::new("!has(oldSelf.listener) || !has(self.listener) || self.listener.port == oldSelf.listener.port").message("listener.port cannot change; create another object"),
+    validation = Rule::new("self.addresses.provider.type == oldSelf.addresses.provider.type").message("addresses.provider.type cannot change; create another object"),
+    validation = Rule::new("!has(self.addresses.provider.openstack) || !has(oldSelf.addresses.provider.openstack) || self.addresses.provider.openstack.floatingNetwork == oldSelf.addresses.provider.openstack.floatingNetwork").message("floatingNetwork cannot change: addresses belong to their network"),
+    validation = Rule::new("!has(self.brokers) || self.brokers.all(b, !has(b.address) || self.brokers.exists_one(o, has(o.address) && o.address == b.address))").message("brokers[].address must be unique"),
+    validation = Rule::new("!has(self.brokers) || !has(oldSelf.brokers) || self.brokers.all(b, !has(b.address) || oldSelf.brokers.all(o, o.ordinal != b.ordinal || !has(o.address) || o.address == b.address))").message("brokers[].address may be set once, then only removed"),
+    validation = Rule::new("!has(self.listener) || self.listener.name != self.kafka.internalListener").message("listener.name must differ from kafka.internalListener")
+)]
 pub struct KafkaExternalAccessSpec {
     /// `Apply` carries the plan out. `Plan` decides and reports: nothing is written anywhere, re-binding
     /// included; a deletion releases nothing and waits.
@@ -63,6 +76,7 @@ pub struct KafkaExternalAccessSpec {
     pub addresses: Addresses,
     /// Settings of single brokers. The set of brokers is always every ordinal of the StatefulSet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
     pub brokers: Vec<BrokerOverride>,
     /// How reachability is measured.
     #[serde(default)]
@@ -292,7 +306,7 @@ pub struct OpenStackProvider {
 pub struct StaticProvider {}
 
 /// What happens to addresses that are no longer in use.
-#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetentionPolicy {
     /// When this object is deleted. `Retain` keeps addresses bound; an object of the same name takes them back.
@@ -301,6 +315,12 @@ pub struct RetentionPolicy {
     /// When the StatefulSet is scaled down. `Delete` releases 24 h later.
     #[serde(default = "retain")]
     pub when_scaled: Retention,
+}
+
+impl Default for RetentionPolicy {
+    fn default() -> Self {
+        Self { when_deleted: delete(), when_scaled: retain() }
+    }
 }
 
 /// Keep or give back.
@@ -320,12 +340,6 @@ fn retain() -> Retention {
     Retention::Retain
 }
 
-impl Default for Retention {
-    fn default() -> Self {
-        Self::Retain
-    }
-}
-
 /// Settings of one broker.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -333,8 +347,13 @@ pub struct BrokerOverride {
     /// The broker's position in the StatefulSet.
     #[schemars(range(min = 0, max = 127))]
     pub ordinal: u32,
-    /// Use this address, which exists already. It is bound and unbound, never described, tagged or deleted. May be set once, then only removed.
+    /// Use this IPv4 address, which exists already, for example `203.0.113.10`. It is bound and unbound, never described, tagged or deleted. May be set once, then only removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 7, max = 15),
+        regex(pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])$")
+    )]
     pub address: Option<Ipv4Addr>,
     /// Name to advertise for this broker instead of its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

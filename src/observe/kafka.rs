@@ -37,10 +37,17 @@ pub fn internal_port(desired: &Desired, observed: &Observed) -> Option<u16> {
     found.or_else(|| desired.bootstrap.first().map(|endpoint| endpoint.port))
 }
 
+/// Authorities in PEM, and the operator's own chain and key where the brokers ask for them.
+#[derive(Clone)]
+struct TlsMaterial {
+    ca: Arc<str>,
+    identity: Option<(Arc<str>, Arc<SecretText>)>,
+}
+
 /// The material of `spec.kafka.client`.
 #[derive(Clone, Default)]
 pub struct ClientMaterial {
-    tls: Option<(Arc<str>, Option<(Arc<str>, Arc<SecretText>)>)>,
+    tls: Option<TlsMaterial>,
     sasl: Option<Sasl>,
 }
 
@@ -60,8 +67,9 @@ pub fn external_security(
 
 impl ClientMaterial {
     fn tls(&self, server_name: &str) -> Tls {
-        let (ca_pem, identity_pem) = self.tls.clone().unwrap_or_else(|| (Arc::from(""), None));
-        Tls { server_name: server_name.to_owned(), ca_pem, identity_pem }
+        let known = self.tls.clone();
+        let ca_pem = known.as_ref().map_or_else(|| Arc::from(""), |tls| tls.ca.clone());
+        Tls { server_name: server_name.to_owned(), ca_pem, identity_pem: known.and_then(|tls| tls.identity) }
     }
 
     /// Protection of the internal listener of a pod.
@@ -146,7 +154,7 @@ impl Observer {
             };
             let identity = value(secret.as_ref(), "tls.crt").zip(value(secret.as_ref(), "tls.key"));
             let identity = identity.map(|(chain, key)| (Arc::from(chain), Arc::new(SecretText::new(key))));
-            material.tls = Some((Arc::from(ca), identity));
+            material.tls = Some(TlsMaterial { ca: Arc::from(ca), identity });
         }
         if let Some(sasl) = client.and_then(|client| client.sasl.as_ref()) {
             let secret = self.kubernetes.secret(namespace, &sasl.secret_ref.name).await?;
@@ -176,7 +184,7 @@ impl Observer {
         let open = internal.iter().filter_map(|(ordinal, view)| {
             let ip = observed.pods.get(ordinal)?.ip?;
             let missing = !has_listener(view.as_ref().ok()?, &listener.name);
-            missing.then(|| async move {
+            missing.then_some(async move {
                 (*ordinal, self.accepts(ip, listener.port, desired.probe_timeout).await)
             })
         });
@@ -224,7 +232,7 @@ impl Observer {
             });
             let target =
                 Target { at: (held.address, port).into(), security, step_timeout: desired.probe_timeout };
-            (!fresh && may_be_probed(held.address)).then(|| async move {
+            (!fresh && may_be_probed(held.address)).then_some(async move {
                 let report = self.brokers.probe(&target).await;
                 (*ordinal, ProbeResult { report, through: held.address, from: self.vantage.clone() })
             })

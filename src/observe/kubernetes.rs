@@ -33,18 +33,44 @@ pub struct Seen {
 }
 
 impl Observer {
-    pub(super) async fn observe_kubernetes(&self, desired: &Desired) -> Result<Seen, KubernetesError> {
+    pub(super) async fn observe_kubernetes(
+        &self,
+        object: &KafkaExternalAccess,
+        desired: &Desired,
+    ) -> Result<Seen, KubernetesError> {
         let namespace = &desired.key.namespace;
         let (objects, set) = futures::try_join!(
             self.kubernetes.accesses(),
             self.kubernetes.stateful_set(namespace, &desired.stateful_set)
         )?;
         let others = objects.iter().map(other).collect();
-        let Some(set) = set else { return Ok(Seen { others, stateful_set: None, pods: BTreeMap::new() }) };
+        let Some(set) = set else {
+            let pods = self.pods_left_alone(object, desired).await?;
+            return Ok(Seen { others, stateful_set: None, pods });
+        };
         let selector = selector(&set);
         let pods = self.kubernetes.pods(namespace, &selector).await?;
-        let pods = pods.iter().filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
+        let owned = |pod: &&Pod| {
+            pod.owner_references().iter().any(|o| o.kind == "StatefulSet" && o.name == set.name_any())
+        };
+        let pods = pods.iter().filter(owned).filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
         Ok(Seen { others, stateful_set: Some(stateful_set_view(&set, desired)), pods })
+    }
+
+    /// Pods that live on without their StatefulSet (`--cascade=orphan`): found by the names that the status records.
+    async fn pods_left_alone(
+        &self,
+        object: &KafkaExternalAccess,
+        desired: &Desired,
+    ) -> Result<BTreeMap<Ordinal, PodView>, KubernetesError> {
+        let recorded = object.status.iter().flat_map(|status| &status.brokers);
+        let mut pods = BTreeMap::new();
+        for broker in recorded.filter(|broker| broker.address.is_some()) {
+            let name = format!("{}-{}", desired.stateful_set, broker.ordinal);
+            let pod = self.kubernetes.pod(&desired.key.namespace, &name).await?;
+            pods.extend(pod.and_then(|pod| pod_view(&pod, &desired.stateful_set)));
+        }
+        Ok(pods)
     }
 }
 
@@ -86,7 +112,6 @@ fn selector(set: &StatefulSet) -> String {
 
 fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
     let ordinal = pod.name_any().strip_prefix(set)?.strip_prefix('-')?.parse().ok().map(Ordinal)?;
-    let owned = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet" && owner.name == set);
     let status = pod.status.as_ref();
     let ended = status
         .and_then(|status| status.phase.as_deref())
@@ -94,15 +119,13 @@ fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
     let ipv4 = |text: &str| text.parse::<Ipv4Addr>().ok();
     let first = status.and_then(|status| status.pod_ip.as_deref()).and_then(ipv4);
     let any = || status?.pod_ips.iter().flatten().find_map(|ip| ipv4(&ip.ip));
-    owned.then(|| {
-        let view = PodView {
-            identity: PodIdentity { name: pod.name_any(), uid: Uid::new(pod.uid().unwrap_or_default()) },
-            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-            ip: first.or_else(any),
-            terminating: pod.metadata.deletion_timestamp.is_some() || ended,
-        };
-        (ordinal, view)
-    })
+    let view = PodView {
+        identity: PodIdentity { name: pod.name_any(), uid: Uid::new(pod.uid().unwrap_or_default()) },
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        ip: first.or_else(any),
+        terminating: pod.metadata.deletion_timestamp.is_some() || ended,
+    };
+    Some((ordinal, view))
 }
 
 fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {

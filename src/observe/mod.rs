@@ -53,7 +53,7 @@ impl Observer {
         object: &KafkaExternalAccess,
         desired: &Desired,
     ) -> Result<Observed, KubernetesError> {
-        let seen = self.observe_kubernetes(desired).await?;
+        let seen = self.observe_kubernetes(object, desired).await?;
         let cloud = self.observe_cloud(desired, &seen.pods).await?;
         Ok(Observed {
             cluster: self.cluster.clone(),

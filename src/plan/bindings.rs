@@ -29,7 +29,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Action, Held, Outside, Plan, PodIdentity, Problem, SOON, Verdict,
+    Action, Held, Outside, Plan, PodIdentity, Problem, Verdict,
     desired::Desired,
     exposure::{self, Exposure},
     failure::problem_of_cloud,
@@ -38,7 +38,7 @@ use super::{
     ownership::{self, Holdings, Owner},
 };
 use crate::{
-    api::{Retention, conditions::Reason},
+    api::conditions::Reason,
     cloud::{Binding, CloudError, FloatingIp, NewFloatingIp, Port},
     domain::{AddressId, Ordinal, OwnerMarker},
 };
@@ -94,16 +94,16 @@ struct KnownTarget<'a> {
     binding: Binding,
 }
 
-struct Bindings<'a> {
-    desired: &'a Desired,
-    observed: &'a Observed,
+pub(super) struct Bindings<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
     cloud: &'a CloudView,
-    memory: &'a Memory,
-    now: Timestamp,
-    holdings: Holdings<'a>,
+    pub(super) memory: &'a Memory,
+    pub(super) now: Timestamp,
+    pub(super) holdings: Holdings<'a>,
     /// Addresses that an action of this plan changes: nothing else is decided about them before they were read again.
-    touched: BTreeSet<AddressId>,
-    plan: &'a mut Plan,
+    pub(super) touched: BTreeSet<AddressId>,
+    pub(super) plan: &'a mut Plan,
 }
 
 impl<'a> Bindings<'a> {
@@ -163,7 +163,13 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    fn held(&mut self, ordinal: Ordinal, address: &FloatingIp, adopted: bool, outside: Option<Outside>) {
+    pub(super) fn held(
+        &mut self,
+        ordinal: Ordinal,
+        address: &FloatingIp,
+        adopted: bool,
+        outside: Option<Outside>,
+    ) {
         let held = Held { address: address.address, id: Some(address.id.clone()), adopted, outside };
         self.plan.addresses.insert(ordinal, held);
     }
@@ -415,92 +421,13 @@ impl<'a> Bindings<'a> {
         refused(Reason::AddressLost, text)
     }
 
-    fn unbind_after_a_minute(&mut self, ordinal: Ordinal, address: &FloatingIp) {
+    pub(super) fn unbind_after_a_minute(&mut self, ordinal: Ordinal, address: &FloatingIp) {
         let Some(since) = self.memory.target_gone_since.get(&ordinal) else { return };
         if address.binding.is_none() {
             return;
         }
         let due = *since + memory::TARGET_GONE;
         if due <= self.now { self.unbind(ordinal, address) } else { self.plan.wake_at(due, self.now) }
-    }
-
-    /// Addresses of brokers that should not exist.
-    fn idle(&mut self, wanted: &[Ordinal]) {
-        let idle: Vec<(Ordinal, &FloatingIp)> = self
-            .holdings
-            .ours
-            .iter()
-            .filter(|(ordinal, _)| !wanted.contains(ordinal))
-            .filter_map(|(ordinal, several)| Some((*ordinal, *several.first()?)))
-            .collect();
-        for (ordinal, address) in idle {
-            self.held(ordinal, address, false, None);
-            self.plan.brokers.insert(ordinal, Verdict::Idle);
-            self.unbind_after_a_minute(ordinal, address);
-            if self.desired.retention.when_scaled == Retention::Delete {
-                self.release_idle(ordinal, address);
-            }
-        }
-    }
-
-    /// I10: what is stored in Kafka for a broker that is scaled away cannot be asked nor removed, and would come back
-    /// with it. So with a listener of ours the address is kept.
-    fn release_idle(&mut self, ordinal: Ordinal, address: &FloatingIp) {
-        if self.desired.listener.is_some() {
-            let text = format!(
-                "{} is kept although whenScaled is Delete: broker {ordinal} may still store it; scale up once and delete the object, or keep it",
-                address.address
-            );
-            return self.plan.warnings.push(Problem::new(Reason::ReleaseBlocked, text));
-        }
-        let Some(since) = self.memory.idle_since.get(&ordinal) else { return };
-        let due = *since + memory::IDLE;
-        if due > self.now {
-            return self.plan.wake_at(due, self.now);
-        }
-        if self.touched.insert(address.id.clone()) {
-            let marker = ownership::marker(self.desired, self.observed, ordinal);
-            self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
-        }
-    }
-
-    /// Several of ours for one broker.
-    fn surplus(&mut self) {
-        let kept: BTreeSet<AddressId> =
-            self.plan.addresses.values().filter_map(|held| held.id.clone()).collect();
-        let surplus: Vec<(Ordinal, &FloatingIp)> = self
-            .holdings
-            .ours
-            .iter()
-            .filter(|(_, several)| several.len() > 1)
-            .flat_map(|(ordinal, several)| several.iter().map(|address| (*ordinal, *address)))
-            .filter(|(_, address)| !kept.contains(&address.id))
-            .collect();
-        for (ordinal, address) in surplus {
-            let Some(since) = self.memory.surplus_since.get(&address.id) else {
-                self.plan.wake_in(memory::SECOND_SIGHTING + SOON);
-                continue;
-            };
-            let due = *since + memory::SECOND_SIGHTING;
-            if due > self.now {
-                self.plan.wake_at(due, self.now);
-            } else if !advertised_by_anybody(self.observed, address) {
-                let marker = ownership::marker(self.desired, self.observed, ordinal);
-                self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
-            } else {
-                self.plan.ask_kafka |= self.observed.kafka.is_none();
-            }
-        }
-    }
-
-    fn orphans(&mut self) {
-        for orphan in &self.holdings.orphans {
-            let text = format!(
-                "{} ({}) is marked for an object that does not exist: {}",
-                orphan.address, orphan.id, orphan.description
-            );
-            self.plan.warnings.push(Problem::new(Reason::OrphanAddress, text));
-        }
     }
 }
 
@@ -528,14 +455,4 @@ fn keeper<'a>(oldest_first: &[&'a FloatingIp], target: Option<&KnownTarget<'_>>)
         .find(at_target)
         .or_else(|| oldest_first.iter().find(|address| address.binding.is_some()));
     found.or(oldest_first.first()).copied()
-}
-
-/// I10, for an address that is one too many: unknown counts as advertised.
-fn advertised_by_anybody(observed: &Observed, address: &FloatingIp) -> bool {
-    let Some(kafka) = &observed.kafka else { return true };
-    let host = address.address.to_string();
-    kafka.internal.values().any(|view| match view {
-        Ok(view) => crate::listeners::dynamic::names_host(view, &host),
-        Err(_) => true,
-    })
 }

@@ -3,7 +3,7 @@
 //! | stage | when | do |
 //! |---|---|---|
 //! | 1 | our listener is stored in a broker | withdraw it |
-//! | 2 | a broker advertises an address, or its stored values cannot be read | keep the address: `ReleaseBlocked` (I10) |
+//! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
 //! | 4 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
@@ -61,7 +61,8 @@ fn blocked(plan: &Plan) -> bool {
 
 /// Stage 1 and 2.
 fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let (Some(listener), Some(set)) = (&desired.listener, &observed.stateful_set) else { return };
+    let Some(listener) = &desired.listener else { return };
+    let Some(set) = &observed.stateful_set else { return left_alone(desired, observed, plan) };
     let Some(kafka) = &observed.kafka else {
         plan.ask_kafka = true;
         return;
@@ -112,6 +113,19 @@ fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
             plan.wake_in(SOON);
         }
         plan.brokers.insert(ordinal, Verdict::Releasing(verdict));
+    }
+}
+
+/// Without the StatefulSet nobody says on which port the brokers listen, so they cannot be asked: while they live,
+/// their addresses stay.
+fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    for (ordinal, pod) in &observed.pods {
+        let text = format!(
+            "pod {} lives on without StatefulSet {} and may advertise its address; delete the pod, or make the StatefulSet again",
+            pod.identity.name, desired.stateful_set
+        );
+        plan.brokers.insert(*ordinal, Verdict::Releasing(Some(Problem::new(Reason::ReleaseBlocked, text))));
+        plan.wake_in(SOON);
     }
 }
 

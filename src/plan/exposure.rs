@@ -1,6 +1,6 @@
 //! A one-to-one floating IP forwards every port; the port's security groups decide what that means.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{desired::Desired, observed::CloudView};
 use crate::cloud::{IngressRule, Port};
@@ -22,7 +22,7 @@ pub enum Exposure {
 /// | port security | rules from anywhere (0.0.0.0/0, no prefix and no group) | then |
 /// |---|---|---|
 /// | off | | open |
-/// | on or unknown | every port, or a range with a port that the broker listens on besides the served one | open |
+/// | on or unknown | every port, or a range with a port that the broker listens on besides the served one (any other port, where it is not known on which it listens) | open |
 /// | on or unknown | the served port only, or none | narrow |
 ///
 /// IPv6 rules do not count: a floating IP is IPv4 and leads to an IPv4 fixed IP.
@@ -35,8 +35,8 @@ pub fn exposure(port: &Port, cloud: &CloudView, served: u16, listening: &BTreeSe
         None => true,
         Some((first, last)) => {
             let more = first != served || last != served;
-            let known = listening.iter().any(|p| *p != served && (first..=last).contains(p));
-            more && (known || listening.iter().all(|p| *p == served))
+            let reached = listening.iter().any(|p| *p != served && (first..=last).contains(p));
+            more && (reached || listening.is_empty())
         }
     });
     match open {
@@ -57,7 +57,7 @@ pub fn blocks(port: &Port, cloud: &CloudView, served: u16) -> bool {
     enforced
         && !rules_of(port, rules).any(|rule| {
             let covers = rule.ports.is_none_or(|(first, last)| (first..=last).contains(&served));
-            rule.tcp && covers && rule.remote_group.is_none() && outside(rule)
+            rule.tcp && covers && rule.remote_group.is_none() && outside(rule, port)
         })
 }
 
@@ -70,8 +70,37 @@ fn from_anywhere(rule: &IngressRule) -> bool {
         && matches!(rule.remote_ip_prefix.as_deref(), None | Some("0.0.0.0/0" | "::/0"))
 }
 
-/// A prefix of private addresses may be the pods' own network; it is no way in for clients behind a floating IP
-/// unless it is the only rule a user has, so any prefix that is not the pod network's counts.
-fn outside(rule: &IngressRule) -> bool {
-    from_anywhere(rule) || rule.remote_ip_prefix.is_some()
+/// A narrower rule is a way in for clients outside unless it is the pods' own network that it admits.
+fn outside(rule: &IngressRule, port: &Port) -> bool {
+    let own = |prefix: &String| port.fixed_ips.iter().any(|ip| contains(prefix, *ip));
+    from_anywhere(rule) || rule.remote_ip_prefix.as_ref().is_some_and(|prefix| !own(prefix))
+}
+
+/// CIDR notation (RFC 4632). A text that is none contains nothing.
+fn contains(prefix: &str, ip: Ipv4Addr) -> bool {
+    let parsed = prefix.split_once('/').and_then(|(network, length)| {
+        let length: u32 = length.parse().ok().filter(|length| *length <= 32)?;
+        Some((network.parse::<Ipv4Addr>().ok()?, u32::MAX.checked_shl(32 - length).unwrap_or(0)))
+    });
+    parsed.is_some_and(|(network, mask)| u32::from(network) & mask == u32::from(ip) & mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_contains_its_addresses_only() {
+        let ip = Ipv4Addr::new(10, 128, 0, 25);
+        for (prefix, expected) in [
+            ("10.128.0.0/22", true),
+            ("10.128.4.0/22", false),
+            ("0.0.0.0/0", true),
+            ("10.128.0.25/32", true),
+            ("x/8", false),
+            ("10.0.0.0/40", false),
+        ] {
+            assert_eq!(contains(prefix, ip), expected, "{prefix}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `desired.rs` | is the spec servable, and what does it want |
 //! | `bindings.rs` | which address leads to which broker |
+//! | `leftovers.rs` | what happens to addresses that no broker needs |
 //! | `exposure.rs` | may an address be bound to a port at all |
 //! | `listeners.rs` | what each broker should advertise, and how it learns it |
 //! | `deletion.rs` | what goes when the object goes |
@@ -26,6 +27,7 @@ mod deletion;
 pub mod desired;
 mod exposure;
 pub mod failure;
+mod leftovers;
 mod listeners;
 pub mod memory;
 pub mod observed;

@@ -147,12 +147,7 @@ fn the_static_provider_advertises_stated_addresses_and_never_calls_a_cloud() {
         // Somebody else binds the addresses: here the test.
         let mut stated = Vec::new();
         for ordinal in 0..3 {
-            let ip = world.pod_ip(&format!("kafka-{ordinal}")).await;
-            let ports = world.demo.ports().expect("ports");
-            let port = ports
-                .iter()
-                .find(|port| port.fixed_ips.iter().any(|fixed| fixed.ip_address == ip))
-                .expect("the pod's port");
+            let port = world.port(&format!("kafka-{ordinal}"));
             let network = &world.cloud.facts().external_network_id;
             let address =
                 world.demo.create_floating_ip(network, "made by hand", Some(&port.id)).expect("an address");

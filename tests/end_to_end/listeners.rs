@@ -21,11 +21,17 @@ async fn restart(world: &World, pod: &str) {
 fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
     in_lab("busy_port", async |world| {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
-        let listen = "nc -lk -p 9094 -e /bin/true >/dev/null 2>&1 & echo $! >/tmp/nc.pid";
+        let listen = "nc -ll -p 9094 -e /bin/cat >/dev/null 2>&1 </dev/null &";
         world
             .lab
             .kubectl(&["-n", "ydata", "exec", "kafka-1", "--", "sh", "-c", listen])
             .expect("something listens");
+        let pod = world.pod_ip("kafka-1").await;
+        world
+            .eventually("something listens in the pod", READY, async || {
+                tokio::net::TcpStream::connect((pod, PORT)).await.map(|_| ())
+            })
+            .await;
         world.start_operator();
         world.create(|_| {}).await;
         world.broker(1, BrokerState::Refused, "ListenerPortTaken", READY).await;
@@ -38,16 +44,15 @@ fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
 }
 
 #[test]
-fn a_broker_whose_static_value_changes_later_names_the_key_that_hides_it() {
+fn a_stored_value_that_hides_the_configuration_is_named_and_not_overwritten() {
     in_lab("shadowed", async |world| {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
-        let foreign = "advertised.listeners=[INTERNAL://kafka-2.kafka-headless.ydata.svc:9092,EXTERNAL://192.0.2.9:9094]";
-        world
-            .kafka_configs(2, &["--alter", "--add-config", foreign])
-            .expect("the value can be stored by hand");
+        // Somebody stores a listener of their own beside ours: the stored value is not `configuration + ours` any more.
+        let admin = "listeners=[INTERNAL://:9092,ADMIN://:9099,EXTERNAL://:9094],listener.security.protocol.map=[INTERNAL:PLAINTEXT,ADMIN:PLAINTEXT,EXTERNAL:PLAINTEXT]";
+        world.kafka_configs(2, &["--alter", "--add-config", admin]).expect("the value can be stored by hand");
         world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
         restart(world, "kafka-2").await;
         world.delete_stored_listeners(2);

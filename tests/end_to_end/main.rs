@@ -9,6 +9,7 @@ mod world;
 
 mod addresses;
 mod first_steps;
+mod kraft;
 mod listeners;
 mod outages;
 mod refusals;

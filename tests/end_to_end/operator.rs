@@ -2,9 +2,11 @@
 
 use std::{
     fs::File,
+    io::{Read, Write},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lab::Lab;
@@ -13,7 +15,9 @@ use nix::{
     unistd::Pid,
 };
 
-/// A running operator; killed when it is dropped.
+const LISTEN: &str = "127.0.0.1:18080";
+
+/// A running operator; ended when it is dropped.
 pub struct Operator {
     child: Child,
     log: PathBuf,
@@ -28,7 +32,7 @@ impl Operator {
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let child = lab
             .command(env!("CARGO_BIN_EXE_kafka-external-access"))
-            .args(["run", "--listen", "127.0.0.1:18080"])
+            .args(["run", "--listen", LISTEN])
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")
             .stdin(Stdio::null())
@@ -41,11 +45,26 @@ impl Operator {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(mut self) {
-        self.end();
+        // An error means that it ended before: fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until it leads; a former leader that was killed holds the lease for its 15 s.
+    pub fn wait_until_it_leads(&self) {
+        let start = Instant::now();
+        while !leads() {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "the operator does not lead\n{}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// SIGTERM; true when it ended with code 0 within `limit`.
-    pub fn terminate(mut self, limit: Duration) -> bool {
+    pub fn terminate(&mut self, limit: Duration) -> bool {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"));
         kill(pid, Signal::SIGTERM).expect("the operator runs");
         let start = std::time::Instant::now();
@@ -64,16 +83,23 @@ impl Operator {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
 
-    fn end(&mut self) {
-        // An error means that it ended before: fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What the operator's own metric says.
+fn leads() -> bool {
+    let Ok(mut stream) = TcpStream::connect(LISTEN) else { return false };
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {LISTEN}\r\nConnection: close\r\n\r\n");
+    let mut page = String::new();
+    let asked = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut page));
+    asked.is_ok() && page.contains("kafka_external_access_leader 1")
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        self.end();
+        // In order, so that the next one need not wait for the lease to end.
+        if self.child.try_wait().ok().flatten().is_none() && !self.terminate(Duration::from_secs(12)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }

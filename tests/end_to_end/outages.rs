@@ -108,18 +108,25 @@ fn keystone_and_neutron_down_for_a_minute_change_nothing() {
 }
 
 #[test]
-fn a_create_whose_reply_is_lost_makes_no_second_address() {
+fn creates_whose_requests_or_replies_are_lost_make_no_second_address() {
     in_lab("lost_reply", async |world| {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
-        let dropped = std::sync::atomic::AtomicU32::new(0);
+        let creates = std::sync::atomic::AtomicU32::new(0);
         world.neutron.faults(move |method, path| {
             let create = method == http::Method::POST && path.ends_with("/floatingips");
-            (create && dropped.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 3)
-                .then_some(Fault::DropReply)
+            let faults = [
+                Fault::DropReply,
+                Fault::DropRequest,
+                Fault::DropReply,
+                Fault::Delay(Duration::from_secs(3)),
+            ];
+            let n = creates.fetch_add(u32::from(create), std::sync::atomic::Ordering::SeqCst);
+            faults.get(usize::try_from(n).unwrap_or(usize::MAX)).filter(|_| create).cloned()
         });
         world.start_operator();
         world.create(|_| {}).await;
         world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.neutron.heal();
         assert_eq!(world.demo.floating_ips().expect("floating IPs").len(), 3);
         assert_eq!(world.ledger().keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     });

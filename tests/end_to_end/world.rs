@@ -83,7 +83,7 @@ impl World {
         let neutron_at = cloud.facts().neutron.clone();
         let keystone = Proxy::start(address_of(CloudFacts::PROXY_KEYSTONE), &keystone_at).await;
         let neutron = Proxy::start(address_of(CloudFacts::PROXY_NEUTRON), &neutron_at).await;
-        let mut world = Self { lab, cloud, demo, admin, kube, keystone, neutron, test, operator: None };
+        let world = Self { lab, cloud, demo, admin, kube, keystone, neutron, test, operator: None };
         world.clean().await;
         world
     }
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Removes what an earlier test, perhaps a failed one, has left.
-    async fn clean(&mut self) {
+    pub async fn clean(&self) {
         self.install_crd().await;
         for object in self.all_accesses().list(&ListParams::default()).await.expect("objects can be listed") {
             let api = self.accesses_in(object.meta().namespace.as_deref().unwrap_or_default());
@@ -141,10 +141,12 @@ impl World {
 
     /// Starts the operator.
     pub fn start_operator(&mut self) {
-        self.operator = Some(Operator::start(self.lab, self.test));
+        let operator = Operator::start(self.lab, self.test);
+        operator.wait_until_it_leads();
+        self.operator = Some(operator);
         // Creation times have whole seconds: an object that seems older than the operator's leadership is let go only
-        // after the five minutes in which a former operator's calls could still succeed.
-        std::thread::sleep(Duration::from_millis(2500));
+        // after the five minutes in which a former leader's calls could still succeed.
+        std::thread::sleep(Duration::from_millis(1100));
     }
 
     /// SIGKILL.

@@ -24,8 +24,11 @@ pub use neutron::Neutron;
 pub struct OpenStackClouds {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
-    open: Mutex<BTreeMap<(String, String, String), (Credential, Arc<Neutron>)>>,
+    open: Mutex<BTreeMap<Place, (Credential, Arc<Neutron>)>>,
 }
+
+/// Namespace, Secret and entry of `clouds.yaml`.
+type Place = (String, String, String);
 
 impl OpenStackClouds {
     /// No cloud is opened yet.

@@ -101,7 +101,8 @@ fn the_three_conflicts_mean_three_things() {
 
 #[test]
 fn every_recorded_error_has_its_fault() {
-    let expected: [(&str, fn(&CloudFault) -> bool); 10] = [
+    type Fits = fn(&CloudFault) -> bool;
+    let expected: [(&str, Fits); 10] = [
         ("auth.garbage-token", |fault| matches!(fault, CloudFault::Unauthorized(_))),
         ("token.after-expiry.post", |fault| matches!(fault, CloudFault::Unauthorized(_))),
         ("keystone.auth.password.wrong-password", |fault| matches!(fault, CloudFault::Unauthorized(_))),

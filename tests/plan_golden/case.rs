@@ -1,0 +1,491 @@
+//! The language of the cases: a small world, of which each case names only what is special.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kafka_external_access::{
+    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus},
+    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port},
+    domain::{
+        AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId, Revision,
+        SecurityGroupId, Uid,
+    },
+    kafka::{
+        BrokerView, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingValue, Step, probe::Report,
+    },
+    plan::{
+        PodIdentity,
+        memory::{AllocationPause, Memory},
+        observed::{
+            CloudState, CloudView, CredentialProblem, KafkaState, Observed, OtherAccess, Own, PodView,
+            ProbeResult, StatefulSetView,
+        },
+    },
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// All cases happen at this moment.
+pub fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).expect("a time")
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    deleting: bool,
+    #[serde(default)]
+    held: bool,
+    #[serde(default = "three")]
+    replicas: Option<u32>,
+    #[serde(default)]
+    host_network: bool,
+    /// `gone`, `no-ip`, `terminating`, `alone`, for the others a running pod.
+    #[serde(default)]
+    pods: BTreeMap<u32, String>,
+    /// `none`, `two`, `foreign`, `unprotected`; for the others one port.
+    #[serde(default)]
+    ports: BTreeMap<u32, String>,
+    /// `closed`, `everything`, `unreadable`; else the listener's port only.
+    #[serde(default)]
+    rules: String,
+    #[serde(default)]
+    addresses: Vec<Address>,
+    #[serde(default)]
+    cloud: String,
+    #[serde(default)]
+    status: KafkaExternalAccessStatus,
+    #[serde(default)]
+    others: Vec<Other>,
+    /// `plain`, `ours`, `kraft`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
+    kafka: Option<BTreeMap<u32, String>>,
+    #[serde(default)]
+    busy: Vec<u32>,
+    /// `good`, `refused`, or the id of the broker that answers.
+    #[serde(default)]
+    probes: BTreeMap<u32, String>,
+    #[serde(default)]
+    memory: Remembered,
+}
+
+fn three() -> Option<u32> {
+    Some(3)
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    id: String,
+    ip: Ipv4Addr,
+    /// `ours-0`, `former-0`, `retained-0`, `other`, `orphan`, else the description itself.
+    marker: String,
+    /// A broker's ordinal, or `stranger`.
+    bound: Option<String>,
+    #[serde(default)]
+    forwarding: bool,
+    #[serde(default)]
+    age: u64,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Other {
+    name: String,
+    #[serde(default)]
+    older: bool,
+    #[serde(default)]
+    same_target: bool,
+    address: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    /// Seconds until the next create call, and why: `quota`, `pool`, `router`, `refused`, `forbidden`.
+    pause: Option<(u64, String)>,
+    #[serde(default)]
+    contested: Vec<u32>,
+    /// Seconds since.
+    #[serde(default)]
+    surplus: BTreeMap<String, u64>,
+    #[serde(default)]
+    gone: BTreeMap<u32, u64>,
+    #[serde(default)]
+    idle: BTreeMap<u32, u64>,
+    empty: Option<u64>,
+    #[serde(default)]
+    not_applied: Vec<u32>,
+    #[serde(default)]
+    reached: Vec<u32>,
+}
+
+fn ago(seconds: u64) -> Timestamp {
+    now() - Duration::from_secs(seconds)
+}
+
+fn cluster() -> ClusterId {
+    ClusterId::new("c1")
+}
+
+fn ip(ordinal: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 128, 0, u8::try_from(20 + ordinal).expect("a small ordinal"))
+}
+
+fn port_id(ordinal: u32) -> PortId {
+    PortId::new(format!("port-{ordinal}"))
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                if value.is_null() {
+                    into.remove(key);
+                } else {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, patch) => *into = patch.clone(),
+    }
+}
+
+impl Case {
+    pub fn set_mode_plan(&mut self) {
+        if self.spec.is_null() {
+            self.spec = json!({});
+        }
+        self.spec["mode"] = json!("Plan");
+    }
+
+    pub fn object(&self) -> KafkaExternalAccess {
+        let mut spec = json!({
+            "kafka": {"statefulSet": {"name": "kafka"}},
+            "listener": {"name": "EXTERNAL", "port": 9094},
+            "addresses": {"provider": {"type": "OpenStack", "openstack": {
+                "cloudName": "dev", "credentialsSecretRef": {"name": "openstack"}, "floatingNetwork": "public",
+            }}},
+        });
+        if !self.spec.is_null() {
+            merge(&mut spec, &self.spec);
+        }
+        let object = json!({
+            "apiVersion": "kafkaaccess.dev/v1alpha1", "kind": "KafkaExternalAccess",
+            "metadata": {
+                "namespace": "ydata", "name": "kafka", "uid": "u1", "generation": 1,
+                "creationTimestamp": ago(3600).to_string(), "annotations": self.annotations,
+                "finalizers": if self.held { json!([FINALIZER]) } else { json!([]) },
+            },
+            "spec": spec, "status": self.status,
+        });
+        serde_json::from_value(object).expect("an object")
+    }
+
+    pub fn observed(&self, object: &KafkaExternalAccess) -> Observed {
+        Observed {
+            cluster: cluster(),
+            own: Own {
+                uid: Uid::new("u1"),
+                generation: 1,
+                held: self.held,
+                deleting: self.deleting,
+                created_at: Some(ago(3600)),
+                status: object.status.clone().unwrap_or_default(),
+            },
+            others: self.others.iter().map(other).collect(),
+            stateful_set: self.replicas.map(|replicas| StatefulSetView {
+                uid: Uid::new("set"),
+                replicas,
+                first_ordinal: 0,
+                host_network: self.host_network,
+                internal_port: Some(9092),
+                listening_ports: BTreeSet::from([9092]),
+                service: "kafka-headless".into(),
+            }),
+            pods: self.running().into_iter().filter_map(|ordinal| self.pod(ordinal)).collect(),
+            cloud: self.cloud_state(),
+            kafka: self.kafka.as_ref().map(|kinds| self.kafka_state(kinds)),
+        }
+    }
+
+    /// Ordinals of the pods that exist; `alone` names those that live without the StatefulSet.
+    fn running(&self) -> Vec<u32> {
+        let alone = self.pods.iter().filter(|(_, kind)| *kind == "alone").map(|(ordinal, _)| *ordinal);
+        (0..self.replicas.unwrap_or(0)).chain(alone).collect()
+    }
+
+    fn pod(&self, ordinal: u32) -> Option<(Ordinal, PodView)> {
+        let kind = self.pods.get(&ordinal).map(String::as_str).unwrap_or_default();
+        let name = format!("kafka-{ordinal}");
+        let view = PodView {
+            identity: PodIdentity { uid: Uid::new(format!("pod-{ordinal}")), name },
+            node: Some("node".into()),
+            ip: (kind != "no-ip").then(|| ip(ordinal)),
+            terminating: kind == "terminating",
+        };
+        (kind != "gone").then_some((Ordinal(ordinal), view))
+    }
+
+    fn cloud_state(&self) -> CloudState {
+        let failed = |fault| CloudState::Failed(CloudError { operation: "list floating IPs", fault });
+        match self.cloud.as_str() {
+            "static" => CloudState::NotUsed,
+            "no-secret" => {
+                CloudState::NoCredential(CredentialProblem::SecretMissing { name: "openstack".into() })
+            }
+            "malformed" => CloudState::NoCredential(CredentialProblem::Malformed {
+                name: "openstack".into(),
+                problem: "add the key clouds.yaml".into(),
+            }),
+            "refused" => failed(CloudFault::Unauthorized("wrong password".into())),
+            "down" => failed(CloudFault::Unavailable("connection refused".into())),
+            "no-network" => {
+                failed(CloudFault::NetworkUnknown { name: "public".into(), kind: NetworkKind::External })
+            }
+            "two-networks" => failed(CloudFault::NetworkAmbiguous { name: "public".into(), count: 2 }),
+            "" | "other-project" => CloudState::Seen(Box::new(self.cloud_view())),
+            other => panic!("unknown cloud {other}"),
+        }
+    }
+
+    fn project(&self) -> ProjectId {
+        ProjectId::new(if self.cloud == "other-project" { "p2" } else { "p1" })
+    }
+
+    fn cloud_view(&self) -> CloudView {
+        let ordinals =
+            (0..self.replicas.unwrap_or(0)).filter(|o| self.pods.get(o).map(String::as_str) != Some("gone"));
+        let rule = |ports| IngressRule {
+            id: "rule-1".into(),
+            group: SecurityGroupId::new("sg"),
+            ipv4: true,
+            tcp: true,
+            ports,
+            remote_ip_prefix: Some("0.0.0.0/0".into()),
+            remote_group: None,
+        };
+        let rules = match self.rules.as_str() {
+            "closed" => Ok(vec![]),
+            "everything" => Ok(vec![rule(None)]),
+            "unreadable" => Err(CloudError {
+                operation: "read security group rules",
+                fault: CloudFault::Forbidden("policy".into()),
+            }),
+            _ => Ok(vec![rule(Some((9094, 9094)))]),
+        };
+        CloudView {
+            project: self.project(),
+            floating_network: NetworkId::new("net-public"),
+            addresses: self.addresses.iter().map(|address| self.floating_ip(address)).collect(),
+            ports: ordinals.map(|ordinal| (Ordinal(ordinal), self.ports_of(ordinal))).collect(),
+            rules,
+            secret_held: self.held,
+        }
+    }
+
+    fn ports_of(&self, ordinal: u32) -> Vec<Port> {
+        let kind = self.ports.get(&ordinal).map(String::as_str).unwrap_or_default();
+        let port = Port {
+            id: port_id(ordinal),
+            network: NetworkId::new("net-pods"),
+            project: if kind == "foreign" { ProjectId::new("p9") } else { self.project() },
+            fixed_ips: vec![ip(ordinal)],
+            security_groups: vec![SecurityGroupId::new("sg")],
+            port_security_enabled: Some(kind != "unprotected"),
+        };
+        match kind {
+            "none" => vec![],
+            "two" => vec![port.clone(), Port { id: PortId::new("port-x"), ..port }],
+            _ => vec![port],
+        }
+    }
+
+    fn floating_ip(&self, address: &Address) -> FloatingIp {
+        let marker = |kind: &str, ordinal: &str| match kind {
+            "ours" => Some(format!("kea/v1 c=c1 n=ydata/kafka u=u1 o={ordinal}")),
+            "former" => Some(format!("kea/v1 c=c1 n=ydata/kafka u=u0 o={ordinal}")),
+            "retained" => Some(format!("kea-retained/v1 c=c1 n=ydata/kafka o={ordinal}")),
+            _ => None,
+        };
+        let named = address.marker.split_once('-').and_then(|(kind, ordinal)| marker(kind, ordinal));
+        let description = match address.marker.as_str() {
+            "other" => "kea/v1 c=c1 n=ydata/second u=u2 o=0".to_owned(),
+            "orphan" => "kea/v1 c=c1 n=gone/gone u=u7 o=0".to_owned(),
+            text => named.unwrap_or_else(|| text.to_owned()),
+        };
+        let binding = address.bound.as_ref().map(|bound| match bound.parse::<u32>() {
+            Ok(ordinal) => Binding { port: port_id(ordinal), fixed_ip: ip(ordinal) },
+            Err(_) => Binding { port: PortId::new("port-stranger"), fixed_ip: Ipv4Addr::new(10, 128, 3, 1) },
+        });
+        FloatingIp {
+            id: AddressId::new(&address.id),
+            address: address.ip,
+            network: NetworkId::new("net-public"),
+            project: self.project(),
+            binding,
+            has_port_forwardings: address.forwarding,
+            description,
+            qos_policy: None,
+            revision: Revision(1),
+            created_at: Some(ago(1000 + address.age)),
+        }
+    }
+
+    /// The address that a broker's stored settings name: that of its own address in the case.
+    fn outside(&self, ordinal: u32) -> String {
+        let marker = format!("ours-{ordinal}");
+        let found = self.addresses.iter().find(|address| address.marker == marker);
+        found.map_or_else(|| format!("203.0.113.{}", 10 + ordinal), |address| address.ip.to_string())
+    }
+
+    fn kafka_state(&self, kinds: &BTreeMap<u32, String>) -> KafkaState {
+        let internal: BTreeMap<Ordinal, _> =
+            kinds.iter().map(|(ordinal, kind)| (Ordinal(*ordinal), self.broker(*ordinal, kind))).collect();
+        let probes =
+            self.probes.iter().map(|(ordinal, kind)| (Ordinal(*ordinal), self.probe(*ordinal, kind)));
+        KafkaState {
+            internal,
+            port_busy: self.busy.iter().map(|ordinal| (Ordinal(*ordinal), true)).collect(),
+            probes: probes.collect(),
+        }
+    }
+
+    fn probe(&self, ordinal: u32, kind: &str) -> ProbeResult {
+        let table = |stale: bool| {
+            let entry = |o: u32| {
+                let host = if stale { "192.0.2.9".to_owned() } else { self.outside(o) };
+                (NodeId(i32::try_from(o).expect("small")), Endpoint { host, port: 9094 })
+            };
+            (0..self.replicas.unwrap_or(0)).map(entry).collect()
+        };
+        let view =
+            |node: u32, stale: bool| BrokerView { advertised: table(stale), ..self.view(node, [None; 3]) };
+        let outcome = match kind {
+            "good" => Ok(view(ordinal, false)),
+            "stale" => Ok(view(ordinal, true)),
+            "refused" => Err(KafkaError { step: Step::Tcp, fault: KafkaFault::Refused }),
+            id => Ok(view(id.parse().expect("a broker"), false)),
+        };
+        let through = self.outside(ordinal).parse().expect("an address");
+        ProbeResult { report: Report { passed: vec![], outcome }, through, from: "operator at node".into() }
+    }
+
+    fn view(&self, ordinal: u32, stored: [Option<&str>; 3]) -> BrokerView {
+        let advertised = format!("INTERNAL://kafka-{ordinal}.kafka-headless.ydata.svc:9092");
+        self.view_of(ordinal, ["INTERNAL://:9092", &advertised, "INTERNAL:PLAINTEXT"], stored)
+    }
+
+    fn view_of(&self, ordinal: u32, fixed: [&str; 3], stored: [Option<&str>; 3]) -> BrokerView {
+        let keys = [
+            ListenerSetting::Listeners,
+            ListenerSetting::AdvertisedListeners,
+            ListenerSetting::SecurityProtocolMap,
+        ];
+        let value = |(fixed, stored): (&str, Option<&str>)| SettingValue {
+            dynamic: stored.map(str::to_owned),
+            fixed: Some(fixed.to_owned()),
+            effective: Some(stored.unwrap_or(fixed).to_owned()),
+        };
+        let node = |o: u32| NodeId(i32::try_from(o).expect("small"));
+        let endpoint = |o: u32| Endpoint { host: format!("kafka-{o}.kafka-headless.ydata.svc"), port: 9092 };
+        BrokerView {
+            node: node(ordinal),
+            cluster: "cluster".into(),
+            advertised: (0..self.replicas.unwrap_or(0)).map(|o| (node(o), endpoint(o))).collect(),
+            settings: keys.into_iter().zip(fixed.into_iter().zip(stored).map(value)).collect(),
+            mode: MetadataMode::ZooKeeper,
+        }
+    }
+
+    fn broker(&self, ordinal: u32, kind: &str) -> Result<BrokerView, KafkaError> {
+        let internal = format!("INTERNAL://kafka-{ordinal}.kafka-headless.ydata.svc:9092");
+        let ours = format!("{internal},EXTERNAL://{}:9094", self.outside(ordinal));
+        let neighbour = format!("{internal},EXTERNAL://{}:9094", self.outside((ordinal + 1) % 3));
+        let map = "INTERNAL:PLAINTEXT";
+        let both = "INTERNAL://:9092,EXTERNAL://:9094";
+        let both_map = "INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT";
+        let failed = |fault| Err(KafkaError { step: Step::Tcp, fault });
+        Ok(match kind {
+            "plain" => self.view(ordinal, [None; 3]),
+            "ours" => self.view(ordinal, [Some(both), Some(&ours), Some(both_map)]),
+            "neighbour" => self.view(ordinal, [Some(both), Some(&neighbour), Some(both_map)]),
+            "by-hand" => self.view_of(ordinal, [both, &ours, both_map], [None; 3]),
+            "kraft" => BrokerView { mode: MetadataMode::KRaft, ..self.view(ordinal, [None; 3]) },
+            "pod-address" => {
+                self.view_of(ordinal, ["INTERNAL://10.128.0.20:9092", &internal, map], [None; 3])
+            }
+            "name-taken" => {
+                self.view_of(ordinal, ["INTERNAL://:9092,EXTERNAL://:9999", &internal, map], [None; 3])
+            }
+            "port-taken" => {
+                self.view_of(ordinal, ["INTERNAL://:9092,ADMIN://:9094", &internal, map], [None; 3])
+            }
+            "shadowed" => self.view_of(
+                ordinal,
+                ["INTERNAL://:19092", &internal, map],
+                [Some(both), Some(&ours), Some(both_map)],
+            ),
+            "odd" => self.view_of(ordinal, ["${file:/x:y}", &internal, map], [None; 3]),
+            "tls" => {
+                return failed(KafkaFault::Protocol("it wants TLS, and was spoken to in plain text".into()));
+            }
+            "sasl" => return failed(KafkaFault::Authentication("wrong password".into())),
+            "down" => return failed(KafkaFault::Refused),
+            other => panic!("unknown broker {other}"),
+        })
+    }
+
+    pub fn memory(&self) -> Memory {
+        let remembered = &self.memory;
+        let mut memory = Memory::new(ago(7200));
+        memory.allocation = remembered.pause.as_ref().map(|(seconds, why)| AllocationPause {
+            failures: 1,
+            fault: match why.as_str() {
+                "quota" => CloudFault::QuotaExceeded("floatingip".into()),
+                "pool" => CloudFault::PoolEmpty("no more addresses".into()),
+                "router" => CloudFault::NoRouter("no gateway".into()),
+                "forbidden" => CloudFault::Forbidden("create_floatingip".into()),
+                _ => CloudFault::Refused("status 400".into()),
+            },
+            until: now() + Duration::from_secs(*seconds),
+        });
+        let until = now() + Duration::from_secs(600);
+        memory.contested_until = remembered.contested.iter().map(|o| (Ordinal(*o), until)).collect();
+        memory.surplus_since =
+            remembered.surplus.iter().map(|(id, s)| (AddressId::new(id), ago(*s))).collect();
+        memory.target_gone_since = remembered.gone.iter().map(|(o, s)| (Ordinal(*o), ago(*s))).collect();
+        memory.idle_since = remembered.idle.iter().map(|(o, s)| (Ordinal(*o), ago(*s))).collect();
+        memory.empty_since = remembered.empty.map(ago);
+        let text = "the broker stored the listener but did not open it in time";
+        memory.listener_refused =
+            remembered.not_applied.iter().map(|o| (Ordinal(*o), (until, text.to_owned()))).collect();
+        let outside = |o: &u32| (Ordinal(*o), self.outside(*o).parse().expect("an address"));
+        memory.reached = remembered.reached.iter().map(outside).collect();
+        memory
+    }
+}
+
+fn other(other: &Other) -> OtherAccess {
+    OtherAccess {
+        key: AccessKey { namespace: "ydata".into(), name: other.name.clone() },
+        uid: Uid::new(format!("uid-{}", other.name)),
+        created_at: Some(if other.older { ago(7200) } else { ago(60) }),
+        deleting: false,
+        target: if other.same_target {
+            ("kafka".into(), Some("EXTERNAL".into()))
+        } else {
+            ("second".into(), None)
+        },
+        chosen_addresses: other.address.into_iter().collect(),
+        secret: Some("openstack".into()),
+    }
+}

@@ -1,0 +1,145 @@
+//! Every decision as a case on disk: `tests/golden/<sentence>/case.yaml` describes a world, `plan.txt` what follows.
+//! `UPDATE=1 cargo test --test plan_golden` rewrites what follows; read the difference before you commit it.
+
+mod case;
+
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
+
+use case::Case;
+use kafka_external_access::{
+    api::conditions::Reason,
+    plan::{
+        Plan, Problem, Verdict,
+        desired::desired,
+        plan,
+        status::{rejected, status},
+    },
+};
+use strum::IntoEnumIterator;
+
+fn cases() -> Vec<(String, Case)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder).expect("cases").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let text =
+            fs::read_to_string(entry.path().join("case.yaml")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let case = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        cases.push((name, case));
+    }
+    cases.sort_by(|a, b| a.0.cmp(&b.0));
+    cases
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    let told = |word: &str, problem: &Problem| format!("{word} {}: {}", problem.reason, problem.message);
+    match verdict {
+        Verdict::Settled => "settled".into(),
+        Verdict::Idle => format!("idle {}", Reason::Idle),
+        Verdict::Waiting(problem) => told("waiting", problem),
+        Verdict::Refused(problem) => told("refused", problem),
+        Verdict::Releasing(None) => "releasing".into(),
+        Verdict::Releasing(Some(problem)) => told("releasing", problem),
+    }
+}
+
+fn decide(case: &Case) -> String {
+    let object = case.object();
+    let desired = match desired(&object) {
+        Ok(desired) => desired,
+        Err(problem) => {
+            let status = rejected(&object, &problem, case::now());
+            return format!("rejected {}: {}\n{}", problem.reason, problem.message, conditions(&status));
+        }
+    };
+    let observed = case.observed(&object);
+    let mut memory = case.memory();
+    memory.see(&desired, &observed, case::now());
+    let plan = plan(&desired, &observed, &memory, case::now());
+    let status = status(&desired, &observed, &memory, &plan, &[], case::now());
+    let mut text = described(&plan);
+    text.push_str(&conditions(&status));
+    writeln!(text, "bootstrap {}", status.bootstrap_servers.as_deref().unwrap_or("none")).expect("a String");
+    text
+}
+
+fn described(plan: &Plan) -> String {
+    let mut text = String::new();
+    for action in &plan.actions {
+        let name = format!("{action:?}");
+        let name = name.split([' ', '(']).next().unwrap_or_default();
+        writeln!(text, "act {name}").expect("a String");
+    }
+    for line in &plan.outstanding {
+        writeln!(text, "outstanding {line}").expect("a String");
+    }
+    for (ordinal, decided) in &plan.brokers {
+        writeln!(text, "broker {ordinal} {}", verdict(decided)).expect("a String");
+    }
+    for problem in &plan.problems {
+        writeln!(text, "problem {}: {}", problem.reason, problem.message).expect("a String");
+    }
+    for warning in &plan.warnings {
+        writeln!(text, "warning {}: {}", warning.reason, warning.message).expect("a String");
+    }
+    if plan.ask_kafka {
+        text.push_str("ask Kafka\n");
+    }
+    if let Some(wait) = plan.look_again {
+        writeln!(text, "look again in {} s", wait.as_secs()).expect("a String");
+    }
+    text
+}
+
+fn conditions(status: &kafka_external_access::api::KafkaExternalAccessStatus) -> String {
+    let line = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        format!("{}={} {}\n", c.type_, c.status, c.reason)
+    };
+    status.conditions.iter().map(line).collect()
+}
+
+#[test]
+fn every_case_is_decided_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut wrong = Vec::new();
+    for (name, case) in cases() {
+        let decided = decide(&case);
+        let file = folder.join(&name).join("plan.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &decided).expect("a case can be written");
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        if decided != expected {
+            wrong.push(format!("{name}\n--- expected\n{expected}--- decided\n{decided}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_same_world_is_decided_the_same_way_twice() {
+    for (name, case) in cases() {
+        assert_eq!(decide(&case), decide(&case), "{name}");
+    }
+}
+
+#[test]
+fn mode_plan_never_acts() {
+    for (name, mut case) in cases() {
+        case.set_mode_plan();
+        assert!(!decide(&case).contains("\nact ") && !decide(&case).starts_with("act "), "{name}");
+    }
+}
+
+/// Reasons that do not come from a decision: they come from actions that fail, or only describe a good state.
+const NOT_DECIDED: [Reason; 2] = [Reason::Advertised, Reason::KafkaNotAuthorized];
+
+#[test]
+fn every_reason_stands_in_a_case() {
+    let all: String = cases().iter().map(|(_, case)| decide(case)).collect();
+    let words: BTreeSet<&str> = all.split(|c: char| !c.is_alphanumeric()).collect();
+    let missing: Vec<Reason> = Reason::iter()
+        .filter(|r| !NOT_DECIDED.contains(r) && !words.contains(r.to_string().as_str()))
+        .collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
+}
