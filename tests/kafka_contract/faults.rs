@@ -25,7 +25,7 @@ fn world(second: Fault) -> Simulated {
 fn changes(world: &Simulated) -> Vec<(Validate, bool)> {
     let calls = world.kafka.take_calls();
     let alters = calls.into_iter().filter_map(|call| match call.request {
-        Request::Alter { node, changes, validate } if node == NodeId(0) => {
+        Request::Alter { node: NodeId(0), changes, validate } => {
             let deletes = changes == kafka_external_access::listeners::dynamic::take_back();
             Some((validate, deletes))
         }
