@@ -3,7 +3,7 @@
 
 use super::{Actor, Round};
 use crate::{
-    cloud::{Binding, Change, CloudError, CloudFault, NewFloatingIp},
+    cloud::{Binding, Change, NewFloatingIp},
     domain::{AddressId, OwnerMarker, Revision},
     plan::{PodIdentity, failure::Cause},
 };
@@ -17,7 +17,7 @@ impl Actor {
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
         self.confirm_pod(round, pod).await?;
-        let made = cloud.create(self.permit()?, new).await.map_err(cause)?;
+        let made = cloud.create(self.permit()?, new).await.map_err(Cause::Cloud)?;
         tracing::info!(address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");
         self.confirm_pod(round, pod).await
     }
@@ -34,8 +34,8 @@ impl Actor {
         let cloud = self.cloud(round).await?;
         self.confirm_pod(round, pod).await?;
         let change = Change::Bind { to: to.clone(), description: marker.map(ToString::to_string) };
-        cloud.update(self.permit()?, id, read_at, &change).await.map_err(cause)?;
-        let now = cloud.get(id).await.map_err(cause)?;
+        cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
+        let now = cloud.get(id).await.map_err(Cause::Cloud)?;
         if now.is_none_or(|now| now.binding.as_ref() != Some(to)) {
             return Err(Cause::LookAgain("the address leads elsewhere after it was bound"));
         }
@@ -53,7 +53,7 @@ impl Actor {
         cloud
             .update(self.permit()?, id, read_at, &Change::Unbind { description: None })
             .await
-            .map_err(cause)?;
+            .map_err(Cause::Cloud)?;
         tracing::info!(%id, "unbound");
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Actor {
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
         let change = Change::Describe(marker.retained().to_string());
-        cloud.update(self.permit()?, id, read_at, &change).await.map_err(cause)?;
+        cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
         tracing::info!(%id, "retained");
         Ok(())
     }
@@ -81,22 +81,12 @@ impl Actor {
         marker: &OwnerMarker,
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
-        let Some(now) = cloud.get(id).await.map_err(cause)? else { return Ok(()) };
+        let Some(now) = cloud.get(id).await.map_err(Cause::Cloud)? else { return Ok(()) };
         if now.description != marker.to_string() {
             return Err(Cause::LookAgain("the address does not carry our marker any more"));
         }
-        cloud.delete(self.permit()?, id, now.revision).await.map_err(cause)?;
+        cloud.delete(self.permit()?, id, now.revision).await.map_err(Cause::Cloud)?;
         tracing::info!(%id, address = %now.address, "released");
         Ok(())
-    }
-}
-
-/// Errors that only say that the world moved on.
-fn cause(error: CloudError) -> Cause {
-    match error.fault {
-        CloudFault::RevisionChanged => Cause::LookAgain("the address changed since it was read"),
-        CloudFault::PortAlreadyBound(_) => Cause::LookAgain("the port has an address already"),
-        CloudFault::NotFound(_) => Cause::LookAgain("the address or the port is gone"),
-        _ => Cause::Cloud(error),
     }
 }

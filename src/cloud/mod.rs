@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub mod openstack;
+pub mod simulated;
 
 /// A floating IP as the cloud shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -106,7 +106,8 @@ impl Reconciler {
         let mut notes = result.done;
         notes.extend(self.untold(&desired, events::warnings(&result.plan)));
         self.report(&object, &status, notes).await?;
-        let failed = result.failures.iter().any(|failure| failure.cause.class() != ErrorClass::Waiting)
+        let again = |cause: &Cause| cause.class() != ErrorClass::Waiting || *cause == Cause::NotLeading;
+        let failed = result.failures.iter().any(|failure| again(&failure.cause))
             || matches!(&result.observed.cloud, crate::plan::observed::CloudState::Failed(_));
         let outstanding = result.plan.outstanding.len();
         tracing::debug!(%key, outstanding, failures = result.failures.len(), look_again = ?result.plan.look_again, "reconciled");
@@ -121,15 +122,11 @@ impl Reconciler {
         memory: &mut Memory,
     ) -> std::result::Result<Option<(KafkaExternalAccess, Result)>, KubernetesError> {
         let mut failures: Vec<Failure> = Vec::new();
+        let mut doubted: Vec<Action> = Vec::new();
         let mut done = Vec::new();
         for round in 0.. {
-            let (observed, plan) = self.observe_and_plan(&object, desired, memory).await?;
-            let due: Vec<Action> = plan
-                .actions
-                .iter()
-                .filter(|action| !failures.iter().any(|f| same_kind(&f.action, action)))
-                .cloned()
-                .collect();
+            let (observed, plan) = self.observe_and_plan(&object, desired, memory, &failures).await?;
+            let due = due(&plan, &failures);
             if due.is_empty() || round == MOST_ROUNDS {
                 return Ok(Some((object, Result { observed, plan, failures, done })));
             }
@@ -142,9 +139,11 @@ impl Reconciler {
                 memory.record(&action, &result, self.clock.now(), self.random.fraction());
                 match result {
                     Ok(()) => done.extend(events::done(&action, desired)),
-                    // Nothing is wrong: the next round sees the world as it is now.
-                    Err(Cause::LookAgain(what)) => {
-                        tracing::debug!(key = %desired.key, what, "look again");
+                    // Nothing is wrong: the next round sees the world as it is now. The second time it is a failure,
+                    // else a reply that never changes would be asked for in every round.
+                    Err(cause) if cause.wants_another_look() && !among(&doubted, &action) => {
+                        tracing::debug!(key = %desired.key, %cause, "look again");
+                        doubted.push(action);
                         break;
                     }
                     Err(cause) => {
@@ -181,11 +180,13 @@ impl Reconciler {
         object: &KafkaExternalAccess,
         desired: &Desired,
         memory: &mut Memory,
+        failures: &[Failure],
     ) -> std::result::Result<(Observed, Plan), KubernetesError> {
         let mut observed = self.observer.observe(object, desired).await?;
         memory.see(desired, &observed, self.clock.now());
         let mut decided = plan(desired, &observed, memory, self.clock.now());
-        if decided.ask_kafka && decided.actions.is_empty() {
+        // What failed for one broker holds no other broker up.
+        if decided.ask_kafka && due(&decided, failures).is_empty() {
             let client = object.spec.kafka.client.as_ref();
             self.observer.ask_kafka(client, desired, &mut observed, &decided).await?;
             decided = plan(desired, &observed, memory, self.clock.now());
@@ -254,7 +255,16 @@ impl Reconciler {
     }
 }
 
-/// An action that failed is not tried again in the same reconcile, whatever was read meanwhile.
-fn same_kind(failed: &Action, action: &Action) -> bool {
-    std::mem::discriminant(failed) == std::mem::discriminant(action) && failed.ordinal() == action.ordinal()
+/// The actions that did not fail in this reconcile.
+fn due(plan: &Plan, failures: &[Failure]) -> Vec<Action> {
+    let failed = |action: &&Action| among(failures.iter().map(|failure| &failure.action), action);
+    plan.actions.iter().filter(|action| !failed(action)).cloned().collect()
+}
+
+/// An action of the same kind for the same broker is among them, whatever was read meanwhile.
+fn among<'a>(actions: impl IntoIterator<Item = &'a Action>, action: &Action) -> bool {
+    let same = |other: &Action| {
+        std::mem::discriminant(other) == std::mem::discriminant(action) && other.ordinal() == action.ordinal()
+    };
+    actions.into_iter().any(same)
 }

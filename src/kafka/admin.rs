@@ -18,7 +18,7 @@ use super::{
     Step, Target, Validate,
     probe::Report,
     sasl,
-    wire::{Connection, Times},
+    wire::{Connection, Times, connect},
 };
 use crate::{
     domain::{Endpoint, NodeId},
@@ -50,6 +50,10 @@ impl Brokers for TcpBrokers {
         let mut passed = Times::new();
         let outcome = describe(target, &mut passed).await;
         Report { passed, outcome }
+    }
+
+    async fn accepts(&self, target: &Target) -> bool {
+        connect(target, &mut Times::new()).await.is_ok()
     }
 
     async fn alter(

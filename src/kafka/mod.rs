@@ -181,6 +181,9 @@ pub trait Brokers: Send + Sync {
     /// The advertised table as seen through `target`, with each step timed; see [`probe::Report`].
     async fn probe(&self, target: &Target) -> probe::Report;
 
+    /// True when something accepts TCP at `target`, whatever it speaks.
+    async fn accepts(&self, target: &Target) -> bool;
+
     /// Changes stored settings of broker `node`, all or nothing (IncrementalAlterConfigs, KIP-339). The broker
     /// applies asynchronously: a success says "stored", not "in force".
     async fn alter(

@@ -41,9 +41,7 @@ impl Connection {
     /// broker answers, before authentication too). SASL is the caller's next step.
     pub async fn open(target: &Target, times: &mut Times) -> Result<Self, KafkaError> {
         let limit = target.step_timeout;
-        let tcp =
-            step(Step::Tcp, limit, times, async { TcpStream::connect(target.at).await.map_err(io_fault) })
-                .await?;
+        let tcp = connect(target, times).await?;
         // A failure only costs latency.
         let _ = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &target.security.tls {
@@ -135,6 +133,12 @@ impl Connection {
         }
         Ok(frame.freeze())
     }
+}
+
+/// The TCP connection alone.
+pub async fn connect(target: &Target, times: &mut Times) -> Result<TcpStream, KafkaError> {
+    let connecting = async { TcpStream::connect(target.at).await.map_err(io_fault) };
+    step(Step::Tcp, target.step_timeout, times, connecting).await
 }
 
 /// Runs one step under its own deadline and records its time.

@@ -9,7 +9,6 @@ use std::{
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use tokio::net::TcpStream;
 
 use super::Observer;
 use crate::{
@@ -184,19 +183,14 @@ impl Observer {
         let open = internal.iter().filter_map(|(ordinal, view)| {
             let ip = observed.pods.get(ordinal)?.ip?;
             let missing = !has_listener(view.as_ref().ok()?, &listener.name);
-            missing.then_some(async move {
-                (*ordinal, self.accepts(ip, listener.port, desired.probe_timeout).await)
-            })
+            let target = Target {
+                at: (ip, listener.port).into(),
+                security: Security::default(),
+                step_timeout: desired.probe_timeout,
+            };
+            missing.then_some(async move { (*ordinal, self.brokers.accepts(&target).await) })
         });
         join_all(open).await.into_iter().collect()
-    }
-
-    async fn accepts(&self, ip: Ipv4Addr, port: u16, limit: Duration) -> bool {
-        let connect = TcpStream::connect((ip, port));
-        tokio::select! {
-            result = connect => result.is_ok(),
-            () = self.clock.sleep(limit) => false,
-        }
     }
 
     async fn probe(

@@ -53,6 +53,19 @@ impl Cause {
         }
     }
 
+    /// True when it may only mean that the world moved on since it was read. Once that is no failure: observe again.
+    /// When it happens again at once, it is not the reading that was old.
+    pub fn wants_another_look(&self) -> bool {
+        match self {
+            Self::LookAgain(_) => true,
+            Self::Cloud(error) => matches!(
+                error.fault,
+                CloudFault::RevisionChanged | CloudFault::PortAlreadyBound(_) | CloudFault::NotFound(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// What a user is told; `None`: nothing, it sorts itself out.
     pub fn problem(&self) -> Option<Problem> {
         match self {

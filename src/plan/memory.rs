@@ -191,7 +191,7 @@ impl Memory {
         self.allocated = true;
         match &error.fault {
             CloudFault::Unclear(_) => self.unclear_create_at = Some(now),
-            CloudFault::PortAlreadyBound(_) | CloudFault::RevisionChanged => {}
+            CloudFault::PortAlreadyBound(_) | CloudFault::RevisionChanged | CloudFault::NotFound(_) => {}
             fault => {
                 let failures = self.allocation.as_ref().map_or(0, |pause| pause.failures) + 1;
                 let doubled =

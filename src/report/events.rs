@@ -1,5 +1,7 @@
 //! Events: one for each change of substance, never twice for one thing.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -14,6 +16,7 @@ use crate::{
 
 /// Who reports.
 const CONTROLLER: &str = "kafkaaccess.dev/operator";
+/// In bytes (events.k8s.io/v1).
 const LONGEST_NOTE: usize = 1024;
 
 /// Something to tell.
@@ -53,7 +56,11 @@ pub fn changes(before: &KafkaExternalAccessStatus, after: &KafkaExternalAccessSt
             });
         }
     }
-    notes.extend(after.brokers.iter().filter_map(|broker| refused(before, broker)));
+    // What several conditions say, or a condition says for a broker, is said once.
+    let brokers: Vec<Note> = after.brokers.iter().filter_map(|broker| refused(before, broker)).collect();
+    let mut told: BTreeSet<String> = brokers.iter().map(|note| note.reason.clone()).collect();
+    notes.retain(|note| told.insert(note.reason.clone()));
+    notes.extend(brokers);
     notes
 }
 
@@ -65,7 +72,7 @@ fn refused(before: &KafkaExternalAccessStatus, broker: &BrokerStatus) -> Option<
         warning: true,
         reason: broker.reason.clone().unwrap_or_default(),
         action: format!("Broker{}", broker.ordinal),
-        text: broker.message.clone().unwrap_or_default(),
+        text: format!("broker {}: {}", broker.ordinal, broker.message.clone().unwrap_or_default()),
     })
 }
 
@@ -130,7 +137,7 @@ pub fn event(
         },
         action: Some(note.action.clone()),
         event_time: Some(MicroTime(now)),
-        note: Some(note.text.chars().take(LONGEST_NOTE / 4).collect()),
+        note: Some(note.text[..note.text.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         reason: Some(note.reason.clone()),
         regarding: Some(ObjectReference { field_path: None, ..reference }),
         reporting_controller: Some(CONTROLLER.to_owned()),

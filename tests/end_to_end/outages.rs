@@ -70,8 +70,6 @@ fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
         world.start_operator();
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
-        world.kill_operator();
-        world.start_operator();
         world.condition("Reachable", "True", READY).await;
         world.delete(Duration::from_secs(120)).await;
         let report = witness.finish(world).await;

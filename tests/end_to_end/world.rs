@@ -18,7 +18,7 @@ use kube::{
 };
 use lab::{
     Lab,
-    cloud::{Account, Cloud, CloudFacts, Direction, FloatingIp, SecurityRule, Session},
+    cloud::{Account, Cloud, CloudFacts, Direction, FloatingIp, SecurityRule, Service, Session},
 };
 use serde_json::{Value, json};
 
@@ -72,6 +72,10 @@ impl World {
     async fn open(lab: &'static Lab, test: &'static str) -> Self {
         let _ = aws_lc_rs_provider();
         let cloud = lab.cloud();
+        // A test that failed may have left them down.
+        for service in [Service::Keystone, Service::Neutron] {
+            cloud.start(service).expect("the cloud's services run");
+        }
         let (demo, admin) = (cloud.demo().expect("a session"), cloud.admin().expect("a session"));
         let kubeconfig =
             kube::config::Kubeconfig::read_from(&lab.facts().kubeconfig).expect("the lab's kubeconfig");

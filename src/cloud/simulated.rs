@@ -1,0 +1,436 @@
+//! An in-memory cloud with the rules of the real one, as far as floating IPs go. One contract suite holds both.
+//!
+//! | rule | as on Neutron |
+//! |---|---|
+//! | a port and fixed IP hold one floating IP of an external network | 409 `FloatingIPPortAlreadyAssociated` |
+//! | a bound address can be bound elsewhere by one PUT | silently |
+//! | a port that goes unbinds its address, and the revision goes up | seen |
+//! | a stale revision is refused | 412 |
+//! | quota, pool | 409 of two types |
+//! | a port of another project, or none | 404 |
+//!
+//! Faults are scripted per call: refused before any effect, an effect whose reply is lost, an effect that comes late.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Binding, Change, CloudError, CloudFault, Clouds, Credential, FloatingIp, FloatingIps, IngressRule,
+    NetworkKind, NewFloatingIp, Port,
+};
+use crate::{
+    domain::{AddressId, NetworkId, PortId, ProjectId, Revision, SecurityGroupId},
+    seams::WritePermit,
+};
+
+const PROJECT: &str = "demo";
+const EXTERNAL: &str = "public";
+const INTERNAL: &str = "pods";
+const LONGEST_DESCRIPTION: usize = 255;
+
+/// What is wrong with the next mutating call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Refused; nothing happens.
+    Refuse(CloudFault),
+    /// It happens, and the caller does not learn it.
+    LoseReply,
+    /// It happens at [`Simulated::arrive`]; until then nobody knows.
+    Late,
+}
+
+#[derive(Clone, Debug)]
+enum Late {
+    Create(NewFloatingIp),
+    Update(AddressId, Revision, Change),
+    Delete(AddressId, Revision),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    addresses: BTreeMap<AddressId, FloatingIp>,
+    ports: BTreeMap<PortId, Port>,
+    rules: Vec<IngressRule>,
+    quota: usize,
+    pool: VecDeque<Ipv4Addr>,
+    serial: u64,
+    faults: VecDeque<Option<Fault>>,
+    late: Vec<Late>,
+    down: Option<CloudFault>,
+}
+
+/// The cloud.
+#[derive(Debug)]
+pub struct Simulated {
+    state: Mutex<State>,
+}
+
+impl Default for Simulated {
+    fn default() -> Self {
+        let pool = (10..250).map(|host| Ipv4Addr::new(203, 0, 113, host)).collect();
+        Self { state: Mutex::new(State { quota: 50, pool, ..State::default() }) }
+    }
+}
+
+fn error(operation: &'static str, fault: CloudFault) -> CloudError {
+    CloudError { operation, fault }
+}
+
+fn unclear() -> CloudFault {
+    CloudFault::Unclear("the reply was lost".into())
+}
+
+impl State {
+    fn next_id(&mut self, kind: &str) -> String {
+        self.serial += 1;
+        format!("{kind}-{:04}", self.serial)
+    }
+
+    /// A target must be a port of the project with that fixed IP.
+    fn target_exists(&self, target: &Binding) -> Result<(), CloudFault> {
+        let port = self.ports.get(&target.port).filter(|port| port.project == ProjectId::new(PROJECT));
+        let port = port.ok_or_else(|| CloudFault::NotFound(format!("port {}", target.port)))?;
+        if port.fixed_ips.contains(&target.fixed_ip) {
+            Ok(())
+        } else {
+            Err(CloudFault::Refused(format!("port {} does not have {}", target.port, target.fixed_ip)))
+        }
+    }
+
+    fn target_is_free(&self, target: &Binding, for_address: Option<&AddressId>) -> Result<(), CloudFault> {
+        let holder = self
+            .addresses
+            .values()
+            .find(|address| address.binding.as_ref() == Some(target) && Some(&address.id) != for_address);
+        match holder {
+            Some(holder) => Err(CloudFault::PortAlreadyBound(format!("{} is bound to it", holder.address))),
+            None => Ok(()),
+        }
+    }
+
+    fn create(&mut self, new: &NewFloatingIp, project: &str) -> Result<FloatingIp, CloudFault> {
+        self.target_exists(&new.binding)?;
+        self.target_is_free(&new.binding, None)?;
+        self.insert(Some(new.binding.clone()), &new.description, project)
+    }
+
+    fn insert(
+        &mut self,
+        binding: Option<Binding>,
+        description: &str,
+        project: &str,
+    ) -> Result<FloatingIp, CloudFault> {
+        described(description)?;
+        let owner = ProjectId::new(project);
+        let used = self.addresses.values().filter(|address| address.project == owner).count();
+        if used >= self.quota {
+            return Err(CloudFault::QuotaExceeded("floatingip".into()));
+        }
+        let address =
+            self.pool.pop_front().ok_or_else(|| CloudFault::PoolEmpty("no more addresses".into()))?;
+        let id = AddressId::new(self.next_id("address"));
+        let created =
+            Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::try_from(self.serial).unwrap_or(0));
+        let made = FloatingIp {
+            id: id.clone(),
+            address,
+            network: NetworkId::new(EXTERNAL),
+            project: owner,
+            binding,
+            has_port_forwardings: false,
+            description: description.to_owned(),
+            qos_policy: None,
+            revision: Revision(1),
+            created_at: Some(created),
+        };
+        self.addresses.insert(id, made.clone());
+        Ok(made)
+    }
+
+    fn update(
+        &mut self,
+        id: &AddressId,
+        read_at: Revision,
+        change: &Change,
+    ) -> Result<FloatingIp, CloudFault> {
+        let current =
+            self.addresses.get(id).ok_or_else(|| CloudFault::NotFound(format!("floating IP {id}")))?;
+        if current.revision != read_at {
+            return Err(CloudFault::RevisionChanged);
+        }
+        if current.has_port_forwardings && !matches!(change, Change::Describe(_)) {
+            return Err(CloudFault::InUseByPortForwarding(id.to_string()));
+        }
+        if let Change::Bind { to, .. } = change {
+            self.target_exists(to)?;
+            self.target_is_free(to, Some(id))?;
+        }
+        let (binding, description) = match change {
+            Change::Bind { to, description } => (Some(Some(to.clone())), description.clone()),
+            Change::Unbind { description } => (Some(None), description.clone()),
+            Change::Describe(description) => (None, Some(description.clone())),
+        };
+        description.as_deref().map_or(Ok(()), described)?;
+        Ok(self.alter(id, |address| {
+            address.binding = binding.unwrap_or(address.binding.take());
+            address.description = description.unwrap_or(std::mem::take(&mut address.description));
+        }))
+    }
+
+    fn alter(&mut self, id: &AddressId, change: impl FnOnce(&mut FloatingIp)) -> FloatingIp {
+        let address = self.addresses.get_mut(id).expect("the caller has found it");
+        change(address);
+        address.revision = Revision(address.revision.0 + 1);
+        address.clone()
+    }
+
+    fn delete(&mut self, id: &AddressId, read_at: Revision) -> Result<(), CloudFault> {
+        match self.addresses.get(id) {
+            Some(address) if address.revision != read_at => return Err(CloudFault::RevisionChanged),
+            Some(address) => self.pool.push_back(address.address),
+            None => {}
+        }
+        self.addresses.remove(id);
+        Ok(())
+    }
+}
+
+fn described(text: &str) -> Result<(), CloudFault> {
+    if text.chars().count() > LONGEST_DESCRIPTION {
+        return Err(CloudFault::Refused("the description is longer than 255 characters".into()));
+    }
+    Ok(())
+}
+
+/// What people and other systems do to the cloud, and how it fails.
+impl Simulated {
+    /// A port of `project` with this address, as a pod gets one.
+    pub fn add_port(&self, project: &str, fixed_ip: Ipv4Addr) -> PortId {
+        let mut state = self.lock();
+        let id = PortId::new(state.next_id("port"));
+        let port = Port {
+            id: id.clone(),
+            network: NetworkId::new(INTERNAL),
+            project: ProjectId::new(project),
+            fixed_ips: vec![fixed_ip],
+            security_groups: vec![SecurityGroupId::new("group")],
+            port_security_enabled: Some(true),
+        };
+        state.ports.insert(id.clone(), port);
+        id
+    }
+
+    /// The port goes, as it does with its pod: an address that was bound to it is unbound.
+    pub fn remove_port(&self, fixed_ip: Ipv4Addr) {
+        let mut state = self.lock();
+        state.ports.retain(|_, port| !port.fixed_ips.contains(&fixed_ip));
+        let left = |address: &&FloatingIp| {
+            address.binding.as_ref().is_some_and(|binding| binding.fixed_ip == fixed_ip)
+        };
+        let unbound: Vec<AddressId> =
+            state.addresses.values().filter(left).map(|found| found.id.clone()).collect();
+        for id in unbound {
+            state.alter(&id, |address| address.binding = None);
+        }
+    }
+
+    /// The port that has this address.
+    pub fn binding_of(&self, fixed_ip: Ipv4Addr) -> Option<Binding> {
+        let state = self.lock();
+        let port = state.ports.values().find(|port| port.fixed_ips.contains(&fixed_ip))?;
+        Some(Binding { port: port.id.clone(), fixed_ip })
+    }
+
+    /// An address that somebody else created.
+    ///
+    /// # Errors
+    /// Quota and pool, as for everybody.
+    pub fn add_address(
+        &self,
+        project: &str,
+        description: &str,
+        binding: Option<Binding>,
+    ) -> Result<FloatingIp, CloudFault> {
+        self.lock().insert(binding, description, project)
+    }
+
+    /// Somebody changes an address by hand, whatever its revision. False: it does not exist.
+    pub fn by_hand(&self, id: &AddressId, change: impl FnOnce(&mut FloatingIp)) -> bool {
+        let mut state = self.lock();
+        let exists = state.addresses.contains_key(id);
+        if exists {
+            state.alter(id, change);
+        }
+        exists
+    }
+
+    /// Somebody deletes an address by hand.
+    pub fn delete_by_hand(&self, id: &AddressId) {
+        self.lock().addresses.remove(id);
+    }
+
+    /// Every address of every project.
+    pub fn addresses(&self) -> Vec<FloatingIp> {
+        self.lock().addresses.values().cloned().collect()
+    }
+
+    /// Floating IPs that the project may have.
+    pub fn set_quota(&self, quota: usize) {
+        self.lock().quota = quota;
+    }
+
+    /// The addresses that are left to give out.
+    pub fn set_pool(&self, pool: impl IntoIterator<Item = Ipv4Addr>) {
+        self.lock().pool = pool.into_iter().collect();
+    }
+
+    /// The ingress rules of the group that every port has.
+    pub fn set_rules(&self, rules: Vec<IngressRule>) {
+        self.lock().rules = rules;
+    }
+
+    /// What happens to the next mutating calls, one each; `None`: nothing unusual.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// Every call fails so until it is `None` again.
+    pub fn set_down(&self, fault: Option<CloudFault>) {
+        self.lock().down = fault;
+    }
+
+    /// What was late comes now; what is not possible any more does not.
+    pub fn arrive(&self) {
+        let mut state = self.lock();
+        for late in std::mem::take(&mut state.late) {
+            // A request that comes late is refused like any other, and nobody is told.
+            let _ = match late {
+                Late::Create(new) => state.create(&new, PROJECT).map(drop),
+                Late::Update(id, read_at, change) => state.update(&id, read_at, &change).map(drop),
+                Late::Delete(id, read_at) => state.delete(&id, read_at),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn up(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, CloudError> {
+        let state = self.lock();
+        match &state.down {
+            Some(fault) => Err(error(operation, fault.clone())),
+            None => Ok(state),
+        }
+    }
+
+    fn mutate<T>(
+        &self,
+        operation: &'static str,
+        late: Late,
+        effect: impl FnOnce(&mut State) -> Result<T, CloudFault>,
+    ) -> Result<T, CloudError> {
+        let mut state = self.up(operation)?;
+        let answer = match state.faults.pop_front().flatten() {
+            None => effect(&mut state),
+            Some(Fault::Refuse(fault)) => Err(fault),
+            Some(Fault::LoseReply) => effect(&mut state).and_then(|_| Err(unclear())),
+            Some(Fault::Late) => {
+                state.late.push(late);
+                Err(unclear())
+            }
+        };
+        answer.map_err(|fault| error(operation, fault))
+    }
+}
+
+/// Opens the simulated cloud with every credential that has a text.
+pub struct SimulatedClouds(pub Arc<Simulated>);
+
+impl Clouds for SimulatedClouds {
+    fn open(&self, credential: &Credential) -> Result<Arc<dyn FloatingIps>, CloudError> {
+        if credential.clouds_yaml.is_empty() {
+            let fault = CloudFault::Configuration("clouds.yaml is empty".into());
+            return Err(error("read the credential", fault));
+        }
+        Ok(self.0.clone())
+    }
+}
+
+#[async_trait]
+impl FloatingIps for Simulated {
+    async fn project(&self) -> Result<ProjectId, CloudError> {
+        self.up("ask for the project").map(|_| ProjectId::new(PROJECT))
+    }
+
+    async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
+        let operation = "find the network";
+        drop(self.up(operation)?);
+        let known = match kind {
+            NetworkKind::External => EXTERNAL,
+            NetworkKind::Internal => INTERNAL,
+        };
+        if name_or_id == known {
+            return Ok(NetworkId::new(known));
+        }
+        Err(error(operation, CloudFault::NetworkUnknown { name: name_or_id.to_owned(), kind }))
+    }
+
+    async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
+        let state = self.up("list the floating IPs")?;
+        let own = |address: &&FloatingIp| address.project == ProjectId::new(PROJECT);
+        Ok(state.addresses.values().filter(own).cloned().collect())
+    }
+
+    async fn get(&self, id: &AddressId) -> Result<Option<FloatingIp>, CloudError> {
+        Ok(self.up("read the floating IP")?.addresses.get(id).cloned())
+    }
+
+    async fn ports(
+        &self,
+        network: Option<&NetworkId>,
+        fixed_ips: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Vec<Port>, CloudError> {
+        let state = self.up("list the ports")?;
+        let asked = |port: &&Port| {
+            network.is_none_or(|network| port.network == *network)
+                && port.fixed_ips.iter().any(|ip| fixed_ips.contains(ip))
+        };
+        Ok(state.ports.values().filter(asked).cloned().collect())
+    }
+
+    async fn ingress_rules(
+        &self,
+        groups: &BTreeSet<SecurityGroupId>,
+    ) -> Result<Vec<IngressRule>, CloudError> {
+        let state = self.up("list the security group rules")?;
+        Ok(state.rules.iter().filter(|rule| groups.contains(&rule.group)).cloned().collect())
+    }
+
+    async fn create(&self, _: WritePermit, new: &NewFloatingIp) -> Result<FloatingIp, CloudError> {
+        self.mutate("create a floating IP", Late::Create(new.clone()), |state| state.create(new, PROJECT))
+    }
+
+    async fn update(
+        &self,
+        _: WritePermit,
+        id: &AddressId,
+        read_at: Revision,
+        change: &Change,
+    ) -> Result<FloatingIp, CloudError> {
+        let late = Late::Update(id.clone(), read_at, change.clone());
+        self.mutate("change the floating IP", late, |state| state.update(id, read_at, change))
+    }
+
+    async fn delete(&self, _: WritePermit, id: &AddressId, read_at: Revision) -> Result<(), CloudError> {
+        self.mutate("release the floating IP", Late::Delete(id.clone(), read_at), |state| {
+            state.delete(id, read_at)
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! An API server in memory: versions, conflicts, finalizers, generations.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        coordination::v1::Lease,
+        core::v1::{Pod, Secret, Service},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kafka_external_access::{
+    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    domain::{AccessKey, Uid},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
+    seams::WritePermit,
+};
+
+#[derive(Default)]
+struct State {
+    accesses: BTreeMap<AccessKey, KafkaExternalAccess>,
+    stateful_sets: BTreeMap<String, StatefulSet>,
+    pods: BTreeMap<String, Pod>,
+    secrets: BTreeMap<String, Secret>,
+    events: Vec<Event>,
+    serial: u64,
+}
+
+/// One namespace of a cluster.
+#[derive(Default)]
+pub struct ApiServer {
+    state: Mutex<State>,
+}
+
+impl State {
+    fn stamp(&mut self, metadata: &mut ObjectMeta) {
+        self.serial += 1;
+        metadata.resource_version = Some(self.serial.to_string());
+        metadata.uid.get_or_insert(format!("uid-{}", self.serial));
+        metadata.generation.get_or_insert(1);
+        metadata.creation_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+    }
+}
+
+fn name_of(metadata: &ObjectMeta) -> String {
+    metadata.name.clone().expect("a name")
+}
+
+fn failed(operation: &'static str, fault: KubernetesFault) -> KubernetesError {
+    KubernetesError { operation, fault }
+}
+
+fn with_finalizer(metadata: &mut ObjectMeta, present: bool) {
+    let finalizers = metadata.finalizers.get_or_insert_default();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if present {
+        finalizers.push(FINALIZER.into());
+    }
+}
+
+/// What users and controllers do.
+impl ApiServer {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+
+    pub fn put_access(&self, mut object: KafkaExternalAccess) {
+        let mut state = self.lock();
+        state.stamp(&mut object.metadata);
+        let namespace = object.metadata.namespace.clone().expect("a namespace");
+        let key = AccessKey { namespace, name: name_of(&object.metadata) };
+        state.accesses.insert(key, object);
+    }
+
+    pub fn edit_access(&self, key: &AccessKey, edit: impl FnOnce(&mut KafkaExternalAccess)) {
+        let mut state = self.lock();
+        let mut object = state.accesses.get(key).expect("the object").clone();
+        let before = object.spec.clone();
+        edit(&mut object);
+        if object.spec != before {
+            object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+        }
+        state.stamp(&mut object.metadata);
+        state.accesses.insert(key.clone(), object);
+    }
+
+    pub fn delete_access(&self, key: &AccessKey) {
+        self.edit_access(key, |object| {
+            object.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+        });
+        self.lock().sweep();
+    }
+
+    pub fn put_stateful_set(&self, mut set: StatefulSet) {
+        let mut state = self.lock();
+        state.stamp(&mut set.metadata);
+        state.stateful_sets.insert(name_of(&set.metadata), set);
+    }
+
+    /// A pod of that name; an older one of that name is gone.
+    pub fn put_pod(&self, mut pod: Pod) {
+        let mut state = self.lock();
+        state.stamp(&mut pod.metadata);
+        state.pods.insert(name_of(&pod.metadata), pod);
+    }
+
+    pub fn delete_pod(&self, name: &str) {
+        self.lock().pods.remove(name);
+    }
+
+    pub fn put_secret(&self, mut secret: Secret) {
+        let mut state = self.lock();
+        state.stamp(&mut secret.metadata);
+        state.secrets.insert(name_of(&secret.metadata), secret);
+    }
+
+    pub fn delete_secret(&self, name: &str) {
+        self.lock().secrets.remove(name);
+    }
+
+    pub fn secret_now(&self, name: &str) -> Option<Secret> {
+        self.lock().secrets.get(name).cloned()
+    }
+
+    pub fn pod_now(&self, name: &str) -> Option<Pod> {
+        self.lock().pods.get(name).cloned()
+    }
+
+    pub fn access_now(&self, key: &AccessKey) -> Option<KafkaExternalAccess> {
+        self.lock().accesses.get(key).cloned()
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+}
+
+impl State {
+    /// Objects that are deleted and held by nobody go.
+    fn sweep(&mut self) {
+        self.accesses.retain(|_, object| {
+            object.metadata.deletion_timestamp.is_none()
+                || object.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+        });
+    }
+
+    fn unchanged(
+        &mut self,
+        of: &KafkaExternalAccess,
+        operation: &'static str,
+    ) -> Result<AccessKey, KubernetesError> {
+        let namespace = of.metadata.namespace.clone().unwrap_or_default();
+        let key = AccessKey { namespace, name: name_of(&of.metadata) };
+        let now = self.accesses.get(&key).ok_or_else(|| failed(operation, KubernetesFault::NotFound))?;
+        if now.metadata.resource_version != of.metadata.resource_version {
+            return Err(failed(operation, KubernetesFault::Conflict));
+        }
+        Ok(key)
+    }
+}
+
+#[async_trait]
+impl Kubernetes for ApiServer {
+    async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError> {
+        Ok(self.access_now(key))
+    }
+
+    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
+        Ok(self.lock().accesses.values().cloned().collect())
+    }
+
+    async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {
+        Ok(Uid::new("cluster"))
+    }
+
+    async fn stateful_set(&self, _: &str, name: &str) -> Result<Option<StatefulSet>, KubernetesError> {
+        Ok(self.lock().stateful_sets.get(name).cloned())
+    }
+
+    async fn service(&self, _: &str, _: &str) -> Result<Option<Service>, KubernetesError> {
+        Ok(None)
+    }
+
+    async fn pods(&self, _: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
+        let (key, value) = selector.split_once('=').expect("one label");
+        let labelled = |pod: &&Pod| {
+            pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str) == Some(value)
+        };
+        Ok(self.lock().pods.values().filter(labelled).cloned().collect())
+    }
+
+    async fn pod(&self, _: &str, name: &str) -> Result<Option<Pod>, KubernetesError> {
+        Ok(self.lock().pods.get(name).cloned())
+    }
+
+    async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
+        Ok(self.secret_now(name))
+    }
+
+    async fn set_finalizer(
+        &self,
+        _: WritePermit,
+        of: &KafkaExternalAccess,
+        present: bool,
+    ) -> Result<KafkaExternalAccess, KubernetesError> {
+        let mut state = self.lock();
+        let key = state.unchanged(of, "set the finalizer")?;
+        let mut object = of.clone();
+        with_finalizer(&mut object.metadata, present);
+        state.stamp(&mut object.metadata);
+        state.accesses.insert(key, object.clone());
+        state.sweep();
+        Ok(object)
+    }
+
+    async fn set_secret_finalizer(
+        &self,
+        _: WritePermit,
+        of: &Secret,
+        present: bool,
+    ) -> Result<(), KubernetesError> {
+        let operation = "set the Secret's finalizer";
+        let mut state = self.lock();
+        let name = name_of(&of.metadata);
+        let now = state.secrets.get(&name).ok_or_else(|| failed(operation, KubernetesFault::NotFound))?;
+        if now.metadata.resource_version != of.metadata.resource_version {
+            return Err(failed(operation, KubernetesFault::Conflict));
+        }
+        let mut secret = of.clone();
+        with_finalizer(&mut secret.metadata, present);
+        state.stamp(&mut secret.metadata);
+        state.secrets.insert(name, secret);
+        Ok(())
+    }
+
+    async fn clear_replace(&self, _: WritePermit, of: &KafkaExternalAccess) -> Result<(), KubernetesError> {
+        let mut state = self.lock();
+        let key = state.unchanged(of, "remove the annotation")?;
+        let mut object = of.clone();
+        object.metadata.annotations.get_or_insert_default().remove(REPLACE_ANNOTATION);
+        state.stamp(&mut object.metadata);
+        state.accesses.insert(key, object);
+        Ok(())
+    }
+
+    async fn write_status(
+        &self,
+        _: WritePermit,
+        of: &KafkaExternalAccess,
+        status: &KafkaExternalAccessStatus,
+    ) -> Result<(), KubernetesError> {
+        let mut state = self.lock();
+        let namespace = of.metadata.namespace.clone().unwrap_or_default();
+        let key = AccessKey { namespace, name: name_of(&of.metadata) };
+        let object = state.accesses.get(&key).filter(|object| object.metadata.uid == of.metadata.uid);
+        let Some(mut object) = object.cloned() else {
+            return Err(failed("write the status", KubernetesFault::NotFound));
+        };
+        object.status = Some(status.clone());
+        state.stamp(&mut object.metadata);
+        state.accesses.insert(key, object);
+        Ok(())
+    }
+
+    async fn publish(&self, _: WritePermit, event: &Event) -> Result<(), KubernetesError> {
+        self.lock().events.push(event.clone());
+        Ok(())
+    }
+
+    async fn lease(&self, _: &str, _: &str) -> Result<Option<Lease>, KubernetesError> {
+        Ok(None)
+    }
+
+    async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
+        Ok(lease.clone())
+    }
+}
