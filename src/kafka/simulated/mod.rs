@@ -66,6 +66,8 @@ pub enum Request {
     Describe,
     /// [`Brokers::probe`].
     Probe,
+    /// [`Brokers::accepts`].
+    Accepts,
     /// [`Brokers::alter`].
     Alter {
         /// The broker meant.
@@ -186,6 +188,15 @@ impl Brokers for SimulatedBrokers {
         let mut passed = Vec::new();
         let outcome = self.record(target, Request::Probe).view(target, &mut passed);
         Report { passed: passed.into_iter().map(|step| (step, Duration::ZERO)).collect(), outcome }
+    }
+
+    async fn accepts(&self, target: &Target) -> bool {
+        let world = self.record(target, Request::Accepts);
+        // Whatever goes wrong after the connection: it was accepted.
+        match world.reach(target, &mut Vec::new()) {
+            Ok(_) => true,
+            Err(error) => error.step != Step::Tcp,
+        }
     }
 
     async fn alter(
