@@ -16,7 +16,7 @@ test: ## Everything: unit tests, then all tests on the lab's real parts
 
 test-unit: ## Tests that need no lab
 	cargo test --workspace --lib --bins
-	cargo test --test architecture --test crd_is_current --test reasons --test plan_golden
+	cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road
 
 test-lab: lab-up ## Tests on the lab's real parts; the lab stays up
 	cargo test --test end_to_end -- --test-threads=1
