@@ -43,7 +43,7 @@ pub trait Leadership: Send + Sync {
     fn since(&self) -> Timestamp;
 }
 
-/// Leads because nobody else can: tests against a simulated world, and the contract suite.
+/// Leads because nobody else can: tests against a simulated world.
 #[derive(Debug)]
 pub struct SoleReplica;
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | OpenStack | `openstack/` | Keystone v3 and Networking API v2.0 by hand |
 //! | Static | none: addresses come from the spec and no call is made | |
-//! | Simulated | `simulated.rs` | an in-memory cloud, held to the real one by the contract suite |
+//! | Simulated | `simulated.rs` | an in-memory cloud for tests in virtual time |
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! An in-memory cloud with the rules of the real one, as far as floating IPs go. One contract suite holds both.
+//! An in-memory cloud with the rules of the real one, as far as floating IPs go. What it knows was seen on Neutron 29.
 //!
 //! | rule | as on Neutron |
 //! |---|---|

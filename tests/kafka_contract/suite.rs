@@ -167,9 +167,12 @@ async fn endpoint_of_another(world: &mut dyn World) {
 
 async fn busy_port(world: &mut dyn World) {
     let wanted = wanted(1);
+    let port = world.at(1, wanted.port);
+    assert!(!world.brokers().accepts(&port).await);
     world.occupy(1, wanted.port, true);
     let view = internal(world, 1).await;
-    assert_eq!(decide(&view, [].iter(), &wanted, true), Decision::Refused(Refusal::PortBusy(wanted.port)));
+    let busy = world.brokers().accepts(&port).await;
+    assert_eq!(decide(&view, [].iter(), &wanted, busy), Decision::Refused(Refusal::PortBusy(wanted.port)));
     let changes = past_guards(world, 1, &wanted).await;
     assert_eq!(alter(world, 1, id(1), &changes, Validate::AndApply).await, Ok(()), "the broker says nothing");
     world.clock().sleep(APPLIED).await;
