@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-lab lint generate check-generated lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab lint generate check-generated lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ test: ## Everything: unit tests, then all tests on the lab's real parts
 
 test-unit: ## Tests that need no lab
 	cargo test --workspace --lib --bins
-	cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road
+	cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road --test kafka_wire
+
+test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
+	cargo test --test kafka_contract -- --test-threads=1
 
 test-lab: lab-up ## Tests on the lab's real parts; the lab stays up
 	cargo test --test end_to_end -- --test-threads=1

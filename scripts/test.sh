@@ -6,9 +6,11 @@ cd "$(dirname "$0")/.."
 export RUST_BACKTRACE=0
 
 cargo test --workspace --lib --bins || exit 1
-cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road || exit 1
+cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road --test kafka_wire || exit 1
 # Built before the lab starts: a build of the same folder must not replace the lab's program while it runs.
 cargo test --no-run --workspace || exit 1
+# Real brokers as plain processes, each test in a network of its own; one after the other, for two cores.
+cargo test --test kafka_contract -- --test-threads=1 || exit 1
 # It starts and ends a lab of its own.
 cargo test -p lab --test life_cycle || exit 1
 if ! cargo lab up >lab-up.log 2>&1; then

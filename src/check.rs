@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::{
     domain::{Endpoint, NodeId},
     kafka::{
-        Brokers, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target, Tls, admin::TcpBrokers,
-        probe::Report,
+        Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target, Tls,
+        admin::TcpBrokers, probe::Report,
     },
 };
 
@@ -25,9 +25,9 @@ pub struct CheckArgs {
     /// host:port list, as a client is given it
     #[arg(long, required = true, value_delimiter = ',')]
     pub bootstrap: Vec<Endpoint>,
-    /// Limit for each step, in seconds
-    #[arg(long, default_value_t = 5)]
-    pub timeout: u64,
+    /// Limit for each step: seconds, as in 5 or 5s
+    #[arg(long, default_value = "5s", value_parser = seconds)]
+    pub timeout: Duration,
     /// PEM file of the authorities to trust; speaks TLS
     #[arg(long)]
     pub tls_ca: Option<std::path::PathBuf>,
@@ -62,6 +62,12 @@ pub enum Output {
     Text,
     /// For programs.
     Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number =
+        text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=300).contains(seconds));
+    number.map(Duration::from_secs).ok_or_else(|| "1s to 300s".to_owned())
 }
 
 /// What one address turned out to be.
@@ -135,19 +141,31 @@ impl Checker<'_> {
             username: self.args.sasl_username.clone().unwrap_or_default(),
             password: SecretText::new(std::env::var("KAFKA_PASSWORD").unwrap_or_default()),
         });
-        Target { at, security: Security { tls, sasl }, step_timeout: Duration::from_secs(self.args.timeout) }
+        Target { at, security: Security { tls, sasl }, step_timeout: self.args.timeout }
+    }
+}
+
+/// What a person can do about it.
+fn advice(error: &KafkaError) -> Option<&'static str> {
+    match &error.fault {
+        KafkaFault::TimedOut(_) if error.step == Step::Tcp => {
+            Some("is the port open in the security group, and does a route lead there?")
+        }
+        KafkaFault::Refused => Some("the address leads somewhere, and nothing listens there"),
+        KafkaFault::Certificate(_) => Some("compare --tls-ca and the names in the broker's certificate"),
+        KafkaFault::Authentication(_) => Some("check --sasl, --sasl-username and KAFKA_PASSWORD"),
+        KafkaFault::Authorization(_) => Some("the user needs DESCRIBE_CONFIGS on the cluster for this check"),
+        KafkaFault::Protocol(_) => Some("check --tls-ca and --sasl against the listener's protocol"),
+        _ => None,
     }
 }
 
 /// The sentence for a finding; `Err` when a client would notice.
 fn verdict(finding: &Finding, table: &BTreeMap<NodeId, Endpoint>) -> Result<String, String> {
     let report = finding.report.as_ref().map_err(Clone::clone)?;
-    let view = report.outcome.as_ref().map_err(|error| match &error.fault {
-        KafkaFault::TimedOut(_) if error.step == Step::Tcp => {
-            format!("{error}; is the port open in the security group, and does a route lead there?")
-        }
-        KafkaFault::Refused => format!("{error}; the address leads somewhere, and nothing listens there"),
-        _ => error.to_string(),
+    let view = report.outcome.as_ref().map_err(|error| match advice(error) {
+        Some(advice) => format!("{error}; {advice}"),
+        None => error.to_string(),
     })?;
     if let Some(expected) = finding.expected.filter(|expected| *expected != view.node) {
         return Err(format!("leads to broker {} instead of broker {expected}", view.node));

@@ -1,6 +1,6 @@
 //! [`Brokers`] over TCP.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use kafka_protocol::{
@@ -35,11 +35,6 @@ const DEFAULT: i8 = 5;
 const UNAUTHORIZED: [i16; 2] = [31, 29];
 /// INVALID_CONFIG, INVALID_REQUEST, POLICY_VIOLATION.
 const REJECTED: [i16; 3] = [40, 42, 44];
-
-static SETTINGS: LazyLock<Vec<(&str, ListenerSetting)>> = LazyLock::new(|| {
-    use ListenerSetting::{AdvertisedListeners, Listeners, SecurityProtocolMap};
-    [Listeners, AdvertisedListeners, SecurityProtocolMap].map(|setting| (setting.key(), setting)).to_vec()
-});
 
 /// Real brokers: each call is one connection, closed afterwards.
 #[derive(Debug, Default)]
@@ -85,10 +80,10 @@ impl Brokers for TcpBrokers {
             .with_validate_only(validate == Validate::Only);
         let at = Step::AlterConfigs;
         let reply = connection.ask(at, "IncrementalAlterConfigs", &request, &mut Times::new()).await?;
-        for answer in reply.responses {
-            check(at, answer.error_code, answer.error_message.as_ref())?;
+        match reply.responses.as_slice() {
+            [answer] => check(at, answer.error_code, answer.error_message.as_ref()),
+            _ => Err(KafkaError { step: at, fault: KafkaFault::Malformed("not one result".into()) }),
         }
-        Ok(())
     }
 }
 
@@ -124,8 +119,9 @@ async fn describe(target: &Target, times: &mut Times) -> Result<BrokerView, Kafk
     let kraft = roles.and_then(|config| config.value.as_ref()).is_some_and(|roles| !roles.is_empty());
     let mode = if kraft { MetadataMode::KRaft } else { MetadataMode::ZooKeeper };
     let known = |config: &DescribeConfigsResourceResult| {
-        let (_, setting) = SETTINGS.iter().find(|(key, _)| *key == config.name.as_str())?;
-        Some((*setting, setting_value(config)))
+        let setting =
+            ListenerSetting::ALL.into_iter().find(|setting| setting.key() == config.name.as_str())?;
+        Some((setting, setting_value(config)))
     };
     Ok(BrokerView { node, cluster, advertised, settings: configs.iter().filter_map(known).collect(), mode })
 }
@@ -159,7 +155,7 @@ enum Answer {
 }
 
 async fn configs(connection: &mut Connection, of: NodeId, times: &mut Times) -> Result<Answer, KafkaError> {
-    let keys = SETTINGS.iter().map(|(key, _)| *key).chain(["process.roles"]);
+    let keys = ListenerSetting::ALL.into_iter().map(ListenerSetting::key).chain(["process.roles"]);
     let resource = DescribeConfigsResource::default()
         .with_resource_type(BROKER)
         .with_resource_name(StrBytes::from_string(of.to_string()))

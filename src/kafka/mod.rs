@@ -99,6 +99,9 @@ pub enum ListenerSetting {
 }
 
 impl ListenerSetting {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Listeners, Self::AdvertisedListeners, Self::SecurityProtocolMap];
+
     /// The key in the broker's configuration.
     pub fn key(self) -> &'static str {
         match self {
@@ -196,6 +199,7 @@ pub trait Brokers: Send + Sync {
 pub mod admin;
 pub mod probe;
 mod sasl;
+pub mod simulated;
 mod wire;
 
 /// The steps of a conversation, in order.

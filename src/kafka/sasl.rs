@@ -15,8 +15,12 @@ use super::{
     wire::{Connection, Times},
 };
 
-/// A server may make a client work; not for ever.
-const MOST_ITERATIONS: u32 = 1_000_000;
+/// Fewer make the proof of a password easy to reverse (RFC 7677 section 4; Kafka's own clients refuse them too).
+const FEWEST_ITERATIONS: u32 = 4096;
+/// A server may make a client work; not for ever. Kafka stores at most 16384.
+const MOST_ITERATIONS: u32 = 131_072;
+/// ILLEGAL_SASL_STATE: the listener has no SASL.
+const NO_SASL: i16 = 34;
 
 /// Authenticates the connection.
 pub async fn authenticate(
@@ -31,6 +35,10 @@ pub async fn authenticate(
     };
     let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
     let reply = connection.ask(Step::Sasl, "SaslHandshake", &request, times).await?;
+    if reply.error_code == NO_SASL {
+        let text = "it has no SASL, and a user was given to log in with".to_owned();
+        return Err(KafkaError { step: Step::Sasl, fault: KafkaFault::Protocol(text) });
+    }
     if reply.error_code != 0 {
         let offered: Vec<&str> = reply.mechanisms.iter().map(|name| name.as_str()).collect();
         return Err(refused(format!("{mechanism} is not offered; the listener has: {}", offered.join(", "))));
@@ -117,7 +125,7 @@ impl ScramClient {
         }
         let salt = STANDARD.decode(salt).map_err(|_| malformed())?;
         let iterations: NonZeroU32 = iterations.parse().map_err(|_| malformed())?;
-        if iterations.get() > MOST_ITERATIONS {
+        if !(FEWEST_ITERATIONS..=MOST_ITERATIONS).contains(&iterations.get()) {
             return Err(format!("the broker asks for {iterations} iterations"));
         }
         let mut salted = vec![0; hash.digest.output_len()];
@@ -137,6 +145,9 @@ impl ScramClient {
 }
 
 fn verify(server_last: &str, expected: &[u8]) -> Result<(), String> {
+    if let Some(error) = server_last.strip_prefix("e=") {
+        return Err(error.chars().take(300).collect());
+    }
     let signature = server_last.split(',').next().and_then(|field| field.strip_prefix("v="));
     let signature = signature.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
     constant_time::verify_slices_are_equal(&signature, expected)
@@ -163,13 +174,17 @@ mod tests {
         let client = ScramClient::new("user", "abc".into());
         for challenge in [
             "",
-            "r=abc,s=,i=1",
-            "r=xyz1,s=QQ==,i=1",
+            "r=abc,s=QQ==,i=4096",
+            "r=xyz1,s=QQ==,i=4096",
             "r=abcd,s=QQ==,i=4000000000",
+            "r=abcd,s=QQ==,i=131073",
+            "r=abcd,s=QQ==,i=4095",
             "r=abcd,s=QQ==,i=0",
-            "r=abcd,s=*,i=1",
+            "r=abcd,s=*,i=4096",
+            "m=ext,r=abcd,s=QQ==,i=4096",
         ] {
             assert!(client.last(challenge, "p", &SHA256).is_err(), "{challenge}");
         }
+        assert!(client.last("r=abcd,s=QQ==,i=4096", "p", &SHA256).is_ok());
     }
 }

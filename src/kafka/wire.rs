@@ -102,8 +102,8 @@ impl Connection {
         let length =
             i32::try_from(frame.len() - 4).map_err(|_| KafkaFault::Malformed("request too large".into()))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).await.map_err(io_fault)?;
-        self.stream.flush().await.map_err(io_fault)?;
+        self.stream.write_all(&frame).await.map_err(closed)?;
+        self.stream.flush().await.map_err(closed)?;
         let mut reply = self.frame().await?;
         let header =
             ResponseHeader::decode(&mut reply, R::Response::header_version(version)).map_err(encoding)?;
@@ -167,11 +167,44 @@ fn io_fault(error: std::io::Error) -> KafkaFault {
 }
 
 fn closed(error: std::io::Error) -> KafkaFault {
-    match error.kind() {
-        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => KafkaFault::Network(
-            "the broker closed the connection (does the listener want SASL or TLS?)".into(),
-        ),
-        _ => io_fault(error),
+    if let Some(error) = of_tls(&error) {
+        return tls_fault(error);
+    }
+    if ended(&error) {
+        let text =
+            "the broker closed the connection (does the listener want SASL, TLS or a client certificate?)";
+        return KafkaFault::Network(text.into());
+    }
+    io_fault(error)
+}
+
+fn ended(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+fn of_tls(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A refused client certificate arrives as an alert with the first answer (RFC 8446 section 4.4.2.4), not in the
+/// handshake.
+fn tls_fault(error: &rustls::Error) -> KafkaFault {
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            KafkaFault::Protocol("it speaks plain text, and was spoken to in TLS".into())
+        }
+        rustls::Error::PeerIncompatible(_) => KafkaFault::Protocol(error.to_string()),
+        rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) => {
+            KafkaFault::Certificate(error.to_string())
+        }
+        // How the refusal of a missing or unknown client certificate arrives from a broker on Java 17.
+        rustls::Error::DecryptError => {
+            let text = "the broker ended the conversation after the handshake; \
+                        it probably wants another client certificate";
+            KafkaFault::Certificate(text.into())
+        }
+        _ => KafkaFault::Network(error.to_string()),
     }
 }
 
@@ -182,16 +215,15 @@ async fn handshake(
     let config = client_config(tls)?;
     let name = ServerName::try_from(tls.server_name.clone())
         .map_err(|_| KafkaFault::Certificate(format!("\"{}\" is not a name", tls.server_name)))?;
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidMessage(_)) => {
-                KafkaFault::Protocol("it speaks plain text, and was spoken to in TLS".into())
-            }
-            Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) => {
-                KafkaFault::Certificate(error.to_string())
-            }
-            _ => closed(error),
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    connected.map_err(|error| match of_tls(&error) {
+        Some(error) => tls_fault(error),
+        // A plain listener takes the greeting of TLS for a frame of 369 MB and hangs up without a word.
+        None if ended(&error) => {
+            let text = "it closed the connection when it was spoken to in TLS; it probably speaks plain text";
+            KafkaFault::Protocol(text.into())
         }
+        None => io_fault(error),
     })
 }
 

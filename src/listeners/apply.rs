@@ -62,7 +62,7 @@ pub async fn apply(
         Err(refused) => return Err(refused),
     };
     let Err(last) = seen else { return Ok(()) };
-    alter(subject, &take_back(changes), Validate::AndApply).await?;
+    alter(subject, &take_back(), Validate::AndApply).await?;
     Err(ApplyError::NotApplied(last))
 }
 

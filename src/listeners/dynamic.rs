@@ -122,18 +122,17 @@ fn changes<'a>(
     wanted: &Wanted<'_>,
     port_busy: bool,
 ) -> Result<Vec<SettingChange>, Refusal> {
-    let file = File::of(own, wanted.name)?;
     let taken = others.find(|other| advertises_anywhere(other, &wanted.endpoint)).map(|other| other.node);
     if let Some(by) = taken {
         return Err(Refusal::EndpointTaken { by, endpoint: wanted.endpoint.clone() });
     }
-    if advertises(own, wanted)
-        && (file.listeners.get(wanted.name).is_some() || own.mode == MetadataMode::KRaft)
-    {
-        return Ok(Vec::new());
-    }
+    let advertised = advertises(own, wanted);
     if own.mode == MetadataMode::KRaft {
-        return Err(Refusal::RestartRequired);
+        return if advertised { Ok(Vec::new()) } else { Err(Refusal::RestartRequired) };
+    }
+    let file = File::of(own, wanted.name)?;
+    if advertised && file.listeners.get(wanted.name).is_some() {
+        return Ok(Vec::new());
     }
     file.admits(wanted)?;
     let target = file.with(wanted);
@@ -157,48 +156,51 @@ pub fn advertises(broker: &BrokerView, wanted: &Wanted<'_>) -> bool {
 
 /// True when a value in force or stored contains the endpoint: the broker tells it to clients, now or after a restart.
 pub fn advertises_anywhere(broker: &BrokerView, endpoint: &Endpoint) -> bool {
-    any_entry(broker, |entry| entry.host == endpoint.host && entry.port == endpoint.port)
+    any_entry(broker, &endpoint.host, |entry| entry.host == endpoint.host && entry.port == endpoint.port)
 }
 
 /// True when a value in force or stored contains the host, on whatever port.
 pub fn names_host(broker: &BrokerView, host: &str) -> bool {
-    any_entry(broker, |entry| entry.host == host)
+    any_entry(broker, host, |entry| entry.host == host)
 }
 
-fn any_entry(broker: &BrokerView, wanted: impl Fn(&ListenerText) -> bool) -> bool {
+/// A value that is not understood counts as a match when it contains the host at all: an address must not be released
+/// because of a text that we cannot read.
+fn any_entry(broker: &BrokerView, host: &str, wanted: impl Fn(&ListenerText) -> bool) -> bool {
     let setting = broker.setting(ListenerSetting::AdvertisedListeners);
     let values = [setting.effective, setting.dynamic, setting.fixed];
-    values.into_iter().flatten().any(|value| Listeners::parse(&value).unwrap_or_default().iter().any(&wanted))
+    values.into_iter().flatten().any(|value| match Listeners::parse(&value) {
+        Ok(listeners) => listeners.iter().any(&wanted),
+        Err(_) => value.contains(host),
+    })
 }
 
 /// The changes that take our listener out of the stored settings again. Empty: nothing of ours is stored. What
 /// somebody else stored around it stays.
 pub fn withdraw(own: &BrokerView, name: &str) -> Vec<SettingChange> {
-    let Ok(file) = File::of(own, name) else { return Vec::new() };
-    let stored = Stored::of(own);
-    let mut changes = Vec::new();
-    for ((setting, value), plain) in SETTINGS.into_iter().zip(stored.0).zip(file.texts()) {
-        let Some(value) = value else { continue };
-        let rest = without(setting, &value, name);
-        match rest {
-            Some(rest) if rest == plain => changes.push(SettingChange::Delete(setting)),
-            Some(rest) if rest != value => changes.push(SettingChange::Set(setting, rest)),
-            _ => {}
-        }
-    }
-    changes
+    let file = File::of(own, name).ok();
+    let stored = SETTINGS.into_iter().zip(Stored::of(own).0);
+    let changes = stored.filter_map(|(setting, value)| {
+        let value = value.filter(|value| has(setting, value, name))?;
+        let fixed = match &file {
+            Some(file) => file.text(setting),
+            None => own.setting(setting).fixed.unwrap_or_default(),
+        };
+        let rest = without_ours(setting, &value, &fixed, name)?;
+        let change =
+            if rest == fixed { SettingChange::Delete(setting) } else { SettingChange::Set(setting, rest) };
+        (change != SettingChange::Set(setting, value)).then_some(change)
+    });
+    changes.collect()
 }
 
-/// Every stored listener setting deleted: the way back when a change did not take.
-pub fn take_back(changes: &[SettingChange]) -> Vec<SettingChange> {
-    let setting = |change: &SettingChange| match change {
-        SettingChange::Set(setting, _) | SettingChange::Delete(setting) => *setting,
-    };
-    changes.iter().map(|change| SettingChange::Delete(setting(change))).collect()
+/// All three settings deleted: the way back when a change did not take. [`decide`] changes nothing where somebody else
+/// has stored something, so whatever is stored is ours.
+pub fn take_back() -> [SettingChange; 3] {
+    SETTINGS.map(SettingChange::Delete)
 }
 
-const SETTINGS: [ListenerSetting; 3] =
-    [ListenerSetting::Listeners, ListenerSetting::AdvertisedListeners, ListenerSetting::SecurityProtocolMap];
+const SETTINGS: [ListenerSetting; 3] = ListenerSetting::ALL;
 
 /// What the broker's configuration file (or environment, or arguments) says.
 struct File {
@@ -215,7 +217,7 @@ impl File {
             Some(text) if !text.is_empty() => Listeners::parse(&text)?,
             _ => Self::advertised_by_default(own, &listeners, name)?,
         };
-        let map = ProtocolMap::parse(&fixed(ListenerSetting::SecurityProtocolMap).unwrap_or_default());
+        let map = ProtocolMap::parse(&fixed(ListenerSetting::SecurityProtocolMap).unwrap_or_default())?;
         Ok(Self { listeners, advertised, map })
     }
 
@@ -253,15 +255,21 @@ impl File {
 
     fn with(&self, wanted: &Wanted<'_>) -> [String; 3] {
         let Endpoint { host, port } = &wanted.endpoint;
-        [
-            self.listeners.with(wanted.name, "", wanted.port).to_string(),
-            self.advertised.with(wanted.name, host, *port).to_string(),
-            self.map.with(wanted.name, &wanted.protocol).to_string(),
-        ]
+        SETTINGS.map(|setting| match setting {
+            ListenerSetting::Listeners => self.listeners.with(wanted.name, "", wanted.port).to_string(),
+            ListenerSetting::AdvertisedListeners => {
+                self.advertised.with(wanted.name, host, *port).to_string()
+            }
+            ListenerSetting::SecurityProtocolMap => self.map.with(wanted.name, &wanted.protocol).to_string(),
+        })
     }
 
-    fn texts(&self) -> [String; 3] {
-        [self.listeners.to_string(), self.advertised.to_string(), self.map.to_string()]
+    fn text(&self, setting: ListenerSetting) -> String {
+        match setting {
+            ListenerSetting::Listeners => self.listeners.to_string(),
+            ListenerSetting::AdvertisedListeners => self.advertised.to_string(),
+            ListenerSetting::SecurityProtocolMap => self.map.to_string(),
+        }
     }
 }
 
@@ -275,9 +283,10 @@ impl Stored {
 
     /// Whoever stored something else has a reason that we do not know.
     fn is_ours_or_nothing(&self, file: &File, name: &str) -> Result<(), Refusal> {
-        for ((setting, value), plain) in SETTINGS.into_iter().zip(&self.0).zip(file.texts()) {
+        for (setting, value) in SETTINGS.into_iter().zip(&self.0) {
             let Some(value) = value else { continue };
-            if without(setting, value, name).as_ref() != Some(&plain) {
+            let fixed = file.text(setting);
+            if without_ours(setting, value, &fixed, name).as_ref() != Some(&fixed) {
                 return Err(Refusal::Shadowed(setting.key()));
             }
         }
@@ -291,12 +300,37 @@ impl Stored {
     }
 }
 
-/// The text without our entry; `None`: the text is not understood.
-fn without(setting: ListenerSetting, value: &str, name: &str) -> Option<String> {
+/// Whether the text has an entry of that name.
+fn has(setting: ListenerSetting, value: &str, name: &str) -> bool {
     match setting {
-        ListenerSetting::SecurityProtocolMap => Some(ProtocolMap::parse(value).without(name).to_string()),
-        _ => Listeners::parse(value).ok().map(|listeners| listeners.without(name).to_string()),
+        ListenerSetting::SecurityProtocolMap => {
+            ProtocolMap::parse(value).is_ok_and(|map| map.get(name).is_some())
+        }
+        _ => Listeners::parse(value).is_ok_and(|listeners| listeners.get(name).is_some()),
     }
+}
+
+/// The stored text as it would be without us: our entry is gone, or is the file's own of that name again. `None`: a
+/// text is not understood.
+fn without_ours(setting: ListenerSetting, value: &str, fixed: &str, name: &str) -> Option<String> {
+    Some(match setting {
+        ListenerSetting::SecurityProtocolMap => {
+            let (map, file) = (ProtocolMap::parse(value).ok()?, ProtocolMap::parse(fixed).ok()?);
+            match file.get(name) {
+                Some(protocol) if map.get(name).is_some() => map.with(name, protocol).to_string(),
+                _ => map.without(name).to_string(),
+            }
+        }
+        _ => {
+            let (listeners, file) = (Listeners::parse(value).ok()?, Listeners::parse(fixed).ok()?);
+            match file.get(name) {
+                Some(own) if listeners.get(name).is_some() => {
+                    listeners.with(&own.name, &own.host, own.port).to_string()
+                }
+                _ => listeners.without(name).to_string(),
+            }
+        }
+    })
 }
 
 /// The three settings in words, for a user who makes the change.
@@ -410,6 +444,62 @@ mod tests {
         let Decision::Change(changes) = decide(&own, [].iter(), &wanted(), false) else { panic!("a change") };
         let value = "INTERNAL://kafka-0.kafka-headless:9092,EXTERNAL://203.0.113.10:9094";
         assert_eq!(changes[1], SettingChange::Set(ListenerSetting::AdvertisedListeners, value.into()));
+    }
+
+    #[test]
+    fn a_name_that_the_protocol_map_of_the_file_knows_already_is_no_obstacle() {
+        for (fixed, stored) in [
+            ("INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT", "INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT"),
+            ("EXTERNAL:SSL,INTERNAL:PLAINTEXT", "EXTERNAL:PLAINTEXT,INTERNAL:PLAINTEXT"),
+        ] {
+            let with_map = |stored| {
+                let mut own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), stored);
+                if let Some(map) = own.settings.get_mut(&ListenerSetting::SecurityProtocolMap) {
+                    map.fixed = Some(fixed.into());
+                }
+                own
+            };
+            let Decision::Change(changes) = decide(&with_map([None; 3]), [].iter(), &wanted(), false) else {
+                panic!("{fixed}")
+            };
+            assert_eq!(changes[2], SettingChange::Set(ListenerSetting::SecurityProtocolMap, stored.into()));
+            let own = with_map([OURS[0], OURS[1], Some(stored)]);
+            assert_eq!(decide(&own, [].iter(), &wanted(), false), Decision::InForce);
+            assert_eq!(withdraw(&own, "EXTERNAL"), take_back());
+        }
+    }
+
+    #[test]
+    fn a_listener_that_moved_into_the_file_stays_when_the_stored_one_goes() {
+        let own = broker(0, "INTERNAL://:9092,EXTERNAL://:9094", OURS[1], OURS);
+        let expected = SETTINGS.map(SettingChange::Delete);
+        assert_eq!(withdraw(&own, "EXTERNAL")[..2], expected[..2]);
+    }
+
+    #[test]
+    fn kraft_needs_a_restart_whatever_else_is_unusual() {
+        let mut own = broker(0, "INTERNAL://:9092,CONTROLLER://:9093", None, [None; 3]);
+        own.mode = MetadataMode::KRaft;
+        assert_eq!(refusal(&own, &[], true), Refusal::RestartRequired);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_taken_to_name_the_address() {
+        let strange = Some("EXTERNAL://203.0.113.10:9094,nonsense");
+        let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), [None, strange, None]);
+        assert!(names_host(&own, "203.0.113.10") && advertises_anywhere(&own, &wanted().endpoint));
+        assert!(!names_host(&own, "203.0.113.77"));
+    }
+
+    #[test]
+    fn what_somebody_else_stored_without_our_entry_is_not_ours_to_take_out() {
+        let own = broker(
+            0,
+            "INTERNAL://:9092",
+            Some("INTERNAL://kafka-0:9092"),
+            [Some("INTERNAL://:9092,ADMIN://:1"), None, None],
+        );
+        assert_eq!(withdraw(&own, "EXTERNAL"), []);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The texts of `listeners`, `advertised.listeners` and `listener.security.protocol.map`.
 //!
-//! Entries keep their order and their exact text; only one entry is ever added, replaced or removed.
+//! Entries keep their order and their exact text (blanks around commas, which Kafka ignores, are not part of an entry);
+//! only one entry is ever added, replaced or removed.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// A list of entries `NAME://host:port`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,16 +21,26 @@ pub struct ListenerText {
     text: String,
 }
 
-/// The text is not a list of listeners.
+/// The text is not one that Kafka takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not NAME://host:port")]
-pub struct InvalidListener(String);
+pub enum InvalidListener {
+    /// An entry of `listeners` or `advertised.listeners`.
+    #[error("\"{0}\" is not NAME://host:port")]
+    Listener(String),
+    /// An entry of `listener.security.protocol.map`.
+    #[error("\"{0}\" is not NAME:PROTOCOL")]
+    Protocol(String),
+    /// A name occurs twice.
+    #[error("\"{0}\" is there twice")]
+    Twice(String),
+}
 
 impl Listeners {
     /// Reads a list; an empty text is an empty list.
     pub fn parse(text: &str) -> Result<Self, InvalidListener> {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        entries.map(entry).collect::<Result<_, _>>().map(Self)
+        let entries = entries(text).map(listener).collect::<Result<Vec<_>, _>>()?;
+        unique(entries.iter().map(|entry| &entry.name))?;
+        Ok(Self(entries))
     }
 
     /// The entries.
@@ -45,7 +56,11 @@ impl Listeners {
     /// The list with this entry at the end; one of the same name is replaced where it stands.
     #[must_use]
     pub fn with(&self, name: &str, host: &str, port: u16) -> Self {
-        let text = format!("{name}://{host}:{port}");
+        let text = if host.contains(':') {
+            format!("{name}://[{host}]:{port}")
+        } else {
+            format!("{name}://{host}:{port}")
+        };
         let new = ListenerText { name: name.to_ascii_uppercase(), host: host.to_owned(), port, text };
         let mut entries = self.0.clone();
         match entries.iter_mut().find(|entry| entry.name.eq_ignore_ascii_case(name)) {
@@ -62,12 +77,35 @@ impl Listeners {
     }
 }
 
-fn entry(text: &str) -> Result<ListenerText, InvalidListener> {
-    let invalid = || InvalidListener(text.chars().take(120).collect());
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), InvalidListener> {
+    let mut seen = BTreeSet::new();
+    let mut names = names;
+    match names.find(|name| !seen.insert(*name)) {
+        Some(name) => Err(InvalidListener::Twice(shown(name))),
+        None => Ok(()),
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+fn listener(text: &str) -> Result<ListenerText, InvalidListener> {
+    let invalid = || InvalidListener::Listener(shown(text));
     let (name, rest) = text.split_once("://").ok_or_else(invalid)?;
     let (host, port) = rest.rsplit_once(':').ok_or_else(invalid)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if name.is_empty() || name.contains(char::is_whitespace) {
+    let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.ok_or_else(invalid)?,
+        None if host.contains(':') => return Err(invalid()),
+        None => host,
+    };
+    // Kafka's own set of characters of a host (EndPoint.uriParseExp).
+    let strange = |c: char| !(c.is_ascii_alphanumeric() || "-%._:".contains(c));
+    if name.is_empty() || name.contains(char::is_whitespace) || host.contains(strange) {
         return Err(invalid());
     }
     Ok(ListenerText {
@@ -87,46 +125,62 @@ impl fmt::Display for Listeners {
 
 /// Entries `NAME:PROTOCOL`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProtocolMap(Vec<(String, String)>);
+pub struct ProtocolMap(Vec<ProtocolText>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ProtocolText {
+    name: String,
+    protocol: String,
+    text: String,
+}
 
 impl ProtocolMap {
-    /// Reads a map; entries without a colon are kept as they are.
-    pub fn parse(text: &str) -> Self {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        Self(
-            entries
-                .map(|entry| entry.split_once(':').unwrap_or((entry, "")))
-                .map(|(n, p)| (n.to_owned(), p.to_owned()))
-                .collect(),
-        )
+    /// Reads a map; an empty text is an empty map.
+    pub fn parse(text: &str) -> Result<Self, InvalidListener> {
+        let entries = entries(text).map(protocol).collect::<Result<Vec<_>, _>>()?;
+        unique(entries.iter().map(|entry| &entry.name))?;
+        Ok(Self(entries))
     }
 
     /// The protocol of a listener.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, protocol)| protocol.as_str())
+        let entry = self.0.iter().find(|entry| entry.name.eq_ignore_ascii_case(name));
+        entry.map(|entry| entry.protocol.as_str())
     }
 
-    /// The map with this entry, at the end when it is new.
+    /// The map with this entry at the end; one of the same name is replaced where it stands.
     #[must_use]
     pub fn with(&self, name: &str, protocol: &str) -> Self {
-        let mut entries = self.without(name).0;
-        entries.push((name.to_owned(), protocol.to_owned()));
+        let text = format!("{name}:{protocol}");
+        let new = ProtocolText { name: name.to_ascii_uppercase(), protocol: protocol.to_owned(), text };
+        let mut entries = self.0.clone();
+        match entries.iter_mut().find(|entry| entry.name.eq_ignore_ascii_case(name)) {
+            // The same said in other letters stays as it is written.
+            Some(entry) if entry.protocol == protocol => {}
+            Some(entry) => *entry = new,
+            None => entries.push(new),
+        }
         Self(entries)
     }
 
     /// The map without this entry.
     #[must_use]
     pub fn without(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|(known, _)| !known.eq_ignore_ascii_case(name)).cloned().collect())
+        Self(self.0.iter().filter(|entry| !entry.name.eq_ignore_ascii_case(name)).cloned().collect())
     }
+}
+
+fn protocol(text: &str) -> Result<ProtocolText, InvalidListener> {
+    let (name, protocol) = text.rsplit_once(':').map(|(n, p)| (n.trim(), p.trim())).unwrap_or_default();
+    if name.is_empty() || protocol.is_empty() {
+        return Err(InvalidListener::Protocol(shown(text)));
+    }
+    Ok(ProtocolText { name: name.to_ascii_uppercase(), protocol: protocol.to_owned(), text: text.to_owned() })
 }
 
 impl fmt::Display for ProtocolMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self.0.iter().map(|(name, protocol)| format!("{name}:{protocol}")).collect();
+        let texts: Vec<&str> = self.0.iter().map(|entry| entry.text.as_str()).collect();
         f.write_str(&texts.join(","))
     }
 }
@@ -152,20 +206,34 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["INTERNAL", "://:9092", "A://h", "A://h:99999", "A B://h:1"] {
+        for text in [
+            "INTERNAL",
+            "://:9092",
+            "A://h",
+            "A://h:99999",
+            "A B://h:1",
+            "A://[::1:9092",
+            "A://::1:9092",
+            "A://h/x:1",
+            "A://h:1,a://g:2",
+        ] {
             assert!(Listeners::parse(text).is_err(), "{text}");
+        }
+        for text in ["INTERNAL", "INTERNAL:", ":SSL", "A:SSL,a:PLAINTEXT"] {
+            assert!(ProtocolMap::parse(text).is_err(), "{text}");
         }
         assert_eq!(Listeners::parse("").map(|l| l.to_string()), Ok(String::new()));
     }
 
     #[test]
     fn the_protocol_map_keeps_its_other_entries() {
-        let map = ProtocolMap::parse("INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT");
+        let map = ProtocolMap::parse("INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT").expect("a map");
         assert_eq!(
             map.with("EXTERNAL", "SSL").to_string(),
             "INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,EXTERNAL:SSL"
         );
         assert_eq!(map.with("EXTERNAL", "SSL").without("EXTERNAL"), map);
         assert_eq!(map.get("internal"), Some("PLAINTEXT"));
+        assert_eq!(map.with("INTERNAL", "SSL").to_string(), "INTERNAL:SSL,CONTROLLER:PLAINTEXT");
     }
 }
