@@ -7,7 +7,10 @@
 //! | a port that goes unbinds its address, and the revision goes up | seen |
 //! | a stale revision is refused | 412 |
 //! | quota, pool | 409 of two types |
-//! | a port of another project, or none | 404 |
+//! | a port that does not exist | 404 |
+//! | a port of another project, an address that the port does not have | 400 |
+//! | a port on a network without a router | 404 `ExternalGatewayForFloatingIPNotFound` |
+//! | an address that serves port forwardings is neither bound nor released | 409 `FipInUseByPortForwarding` |
 //!
 //! Faults are scripted per call: refused before any effect, an effect whose reply is lost, an effect that comes late.
 
@@ -52,8 +55,17 @@ enum Late {
     Delete(AddressId, Revision),
 }
 
+#[derive(Debug)]
+struct Network {
+    name: String,
+    kind: NetworkKind,
+    /// Joined with the external network by a router.
+    routed: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    networks: BTreeMap<NetworkId, Network>,
     addresses: BTreeMap<AddressId, FloatingIp>,
     ports: BTreeMap<PortId, Port>,
     rules: Vec<IngressRule>,
@@ -74,7 +86,13 @@ pub struct Simulated {
 impl Default for Simulated {
     fn default() -> Self {
         let pool = (10..250).map(|host| Ipv4Addr::new(203, 0, 113, host)).collect();
-        Self { state: Mutex::new(State { quota: 50, pool, ..State::default() }) }
+        let network = |name: &str, kind| {
+            let network = Network { name: name.to_owned(), kind, routed: true };
+            (NetworkId::new(format!("network-{name}")), network)
+        };
+        let networks =
+            [network(EXTERNAL, NetworkKind::External), network(INTERNAL, NetworkKind::Internal)].into();
+        Self { state: Mutex::new(State { networks, quota: 50, pool, ..State::default() }) }
     }
 }
 
@@ -92,15 +110,20 @@ impl State {
         format!("{kind}-{:04}", self.serial)
     }
 
-    /// A target must be a port of the project with that fixed IP.
+    /// A target must be a port of the project with that fixed IP, on a network with a way out.
     fn target_exists(&self, target: &Binding) -> Result<(), CloudFault> {
-        let port = self.ports.get(&target.port).filter(|port| port.project == ProjectId::new(PROJECT));
-        let port = port.ok_or_else(|| CloudFault::NotFound(format!("port {}", target.port)))?;
-        if port.fixed_ips.contains(&target.fixed_ip) {
-            Ok(())
-        } else {
-            Err(CloudFault::Refused(format!("port {} does not have {}", target.port, target.fixed_ip)))
+        let Binding { port: id, fixed_ip } = target;
+        let port = self.ports.get(id).ok_or_else(|| CloudFault::NotFound(format!("port {id}")))?;
+        if port.project != ProjectId::new(PROJECT) {
+            return Err(CloudFault::Refused(format!("port {id} is owned by a different tenant")));
         }
+        if !port.fixed_ips.contains(fixed_ip) {
+            return Err(CloudFault::Refused(format!("port {id} does not have {fixed_ip}")));
+        }
+        if self.networks.get(&port.network).is_some_and(|network| !network.routed) {
+            return Err(CloudFault::NoRouter(format!("network {}", port.network)));
+        }
+        Ok(())
     }
 
     fn target_is_free(&self, target: &Binding, for_address: Option<&AddressId>) -> Result<(), CloudFault> {
@@ -140,7 +163,7 @@ impl State {
         let made = FloatingIp {
             id: id.clone(),
             address,
-            network: NetworkId::new(EXTERNAL),
+            network: NetworkId::new(format!("network-{EXTERNAL}")),
             project: owner,
             binding,
             has_port_forwardings: false,
@@ -193,6 +216,9 @@ impl State {
     fn delete(&mut self, id: &AddressId, read_at: Revision) -> Result<(), CloudFault> {
         match self.addresses.get(id) {
             Some(address) if address.revision != read_at => return Err(CloudFault::RevisionChanged),
+            Some(address) if address.has_port_forwardings => {
+                return Err(CloudFault::InUseByPortForwarding(id.to_string()));
+            }
             Some(address) => self.pool.push_back(address.address),
             None => {}
         }
@@ -212,13 +238,18 @@ fn described(text: &str) -> Result<(), CloudFault> {
 impl Simulated {
     /// A port of `project` with this address, as a pod gets one.
     pub fn add_port(&self, project: &str, fixed_ip: Ipv4Addr) -> PortId {
+        self.add_port_on(&NetworkId::new(format!("network-{INTERNAL}")), project, vec![fixed_ip])
+    }
+
+    /// A port of `project` with these addresses of `network`.
+    pub fn add_port_on(&self, network: &NetworkId, project: &str, fixed_ips: Vec<Ipv4Addr>) -> PortId {
         let mut state = self.lock();
         let id = PortId::new(state.next_id("port"));
         let port = Port {
             id: id.clone(),
-            network: NetworkId::new(INTERNAL),
+            network: network.clone(),
             project: ProjectId::new(project),
-            fixed_ips: vec![fixed_ip],
+            fixed_ips,
             security_groups: vec![SecurityGroupId::new("group")],
             port_security_enabled: Some(true),
         };
@@ -226,15 +257,33 @@ impl Simulated {
         id
     }
 
-    /// The port goes, as it does with its pod: an address that was bound to it is unbound.
+    /// Somebody changes a port by hand. False: it does not exist.
+    pub fn change_port(&self, id: &PortId, change: impl FnOnce(&mut Port)) -> bool {
+        self.lock().ports.get_mut(id).map(change).is_some()
+    }
+
+    /// A further network. An internal one has no router.
+    pub fn add_network(&self, name: &str, kind: NetworkKind) -> NetworkId {
+        let mut state = self.lock();
+        let id = NetworkId::new(state.next_id("network"));
+        let network = Network { name: name.to_owned(), kind, routed: kind == NetworkKind::External };
+        state.networks.insert(id.clone(), network);
+        id
+    }
+
+    /// The port with this address goes, as it does with its pod: an address that was bound to it is unbound.
     pub fn remove_port(&self, fixed_ip: Ipv4Addr) {
         let mut state = self.lock();
-        state.ports.retain(|_, port| !port.fixed_ips.contains(&fixed_ip));
-        let left = |address: &&FloatingIp| {
-            address.binding.as_ref().is_some_and(|binding| binding.fixed_ip == fixed_ip)
+        let (gone, left) = std::mem::take(&mut state.ports)
+            .into_iter()
+            .partition(|(_, port): &(PortId, Port)| port.fixed_ips.contains(&fixed_ip));
+        state.ports = left;
+        let gone: BTreeMap<PortId, Port> = gone;
+        let bound_to_it = |address: &&FloatingIp| {
+            address.binding.as_ref().is_some_and(|binding| gone.contains_key(&binding.port))
         };
         let unbound: Vec<AddressId> =
-            state.addresses.values().filter(left).map(|found| found.id.clone()).collect();
+            state.addresses.values().filter(bound_to_it).map(|found| found.id.clone()).collect();
         for id in unbound {
             state.alter(&id, |address| address.binding = None);
         }
@@ -371,15 +420,18 @@ impl FloatingIps for Simulated {
 
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
         let operation = "find the network";
-        drop(self.up(operation)?);
-        let known = match kind {
-            NetworkKind::External => EXTERNAL,
-            NetworkKind::Internal => INTERNAL,
+        let state = self.up(operation)?;
+        let asked = |(id, network): &(&NetworkId, &Network)| {
+            (id.as_str() == name_or_id || network.name == name_or_id)
+                && (kind == NetworkKind::Internal || network.kind == kind)
         };
-        if name_or_id == known {
-            return Ok(NetworkId::new(known));
+        let found: Vec<&NetworkId> = state.networks.iter().filter(asked).map(|(id, _)| id).collect();
+        let name = name_or_id.to_owned();
+        match found.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => Err(error(operation, CloudFault::NetworkUnknown { name, kind })),
+            several => Err(error(operation, CloudFault::NetworkAmbiguous { name, count: several.len() })),
         }
-        Err(error(operation, CloudFault::NetworkUnknown { name: name_or_id.to_owned(), kind }))
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
@@ -389,7 +441,8 @@ impl FloatingIps for Simulated {
     }
 
     async fn get(&self, id: &AddressId) -> Result<Option<FloatingIp>, CloudError> {
-        Ok(self.up("read the floating IP")?.addresses.get(id).cloned())
+        let own = |address: &&FloatingIp| address.project == ProjectId::new(PROJECT);
+        Ok(self.up("read the floating IP")?.addresses.get(id).filter(own).cloned())
     }
 
     async fn ports(

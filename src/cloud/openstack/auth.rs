@@ -6,7 +6,7 @@ use reqwest::{Method, Url};
 
 use super::{
     clouds_yaml::CloudConfig,
-    http::{Call, Http},
+    http::{Call, Effect, Http},
     wire::{self, TokenBody, TokenFields},
 };
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 };
 
 const OPERATION: &str = "log in to the cloud";
+/// A refused credential is not tried again so soon, whoever asks: Keystone may lock an account after a few refusals.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
 
 /// A token and what it is good for.
 #[derive(Clone, Debug)]
@@ -33,26 +35,46 @@ pub struct Token {
 pub struct Keystone {
     config: CloudConfig,
     clock: Arc<dyn Clock>,
-    token: tokio::sync::Mutex<Option<Token>>,
+    held: tokio::sync::Mutex<Held>,
+}
+
+/// What the last login gave.
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Token(Token),
+    /// The credential was refused, at this moment of the monotonic clock.
+    Refusal(CloudError, Duration),
 }
 
 impl Keystone {
     pub fn new(config: CloudConfig, clock: Arc<dyn Clock>) -> Self {
-        Self { config, clock, token: tokio::sync::Mutex::new(None) }
+        Self { config, clock, held: tokio::sync::Mutex::default() }
     }
 
     /// A token that is good for a while. `refused`: not this one, the cloud has just refused it.
     pub async fn token(&self, http: &Http, refused: Option<&Token>) -> Result<Token, CloudError> {
-        let mut held = self.token.lock().await;
-        if let Some(token) = &*held
-            && self.clock.monotonic() < token.renew_at
-            && refused.is_none_or(|refused| refused.secret != token.secret)
-        {
-            return Ok(token.clone());
+        let mut held = self.held.lock().await;
+        let now = self.clock.monotonic();
+        match &*held {
+            Held::Token(token)
+                if now < token.renew_at && refused.is_none_or(|refused| refused.secret != token.secret) =>
+            {
+                return Ok(token.clone());
+            }
+            Held::Refusal(error, at) if now < *at + REFUSAL_HOLDS => return Err(error.clone()),
+            Held::Nothing | Held::Token(_) | Held::Refusal(..) => {}
         }
-        let token = self.login(http).await?;
-        *held = Some(token.clone());
-        Ok(token)
+        let login = self.login(http).await;
+        *held = match &login {
+            Ok(token) => Held::Token(token.clone()),
+            Err(error) if matches!(error.fault, CloudFault::Unauthorized(_)) => {
+                Held::Refusal(error.clone(), self.clock.monotonic())
+            }
+            Err(_) => Held::Nothing,
+        };
+        login
     }
 
     async fn login(&self, http: &Http) -> Result<Token, CloudError> {
@@ -61,6 +83,7 @@ impl Keystone {
         let body = wire::login(&self.config.identity);
         let call = Call {
             operation: OPERATION,
+            effect: Effect::Login,
             method: Method::POST,
             url,
             body: Some(&body),
@@ -69,8 +92,12 @@ impl Keystone {
         };
         let asked_at = self.clock.monotonic();
         let reply = http.send(call).await.map_err(|error| CloudError {
-            // An unknown application credential is a 404 (seen on Keystone 30); a wrong secret is a 401.
             fault: match error.fault {
+                // Not Keystone's own words: something else answers there.
+                CloudFault::NotFound(text) if text.is_empty() => {
+                    CloudFault::Configuration("no Identity API v3 answers at auth_url".to_owned())
+                }
+                // An unknown application credential is a 404 (seen on Keystone 30); a wrong secret is a 401.
                 CloudFault::NotFound(text) => CloudFault::Unauthorized(text),
                 other => other,
             },
@@ -83,7 +110,9 @@ impl Keystone {
         let fields = reply.json::<TokenBody>(OPERATION)?.token;
         let project = fields.project.as_ref().map(|project| ProjectId::new(&project.id));
         let project = project.ok_or_else(|| configuration("the credential is not scoped to a project"))?;
-        let life = Duration::try_from(fields.expires_at.duration_since(self.clock.now())).unwrap_or_default();
+        // Both by Keystone's clock, which need not be ours.
+        let issued_at = fields.issued_at.unwrap_or_else(|| self.clock.now());
+        let life = Duration::try_from(fields.expires_at.duration_since(issued_at)).unwrap_or_default();
         Ok(Token {
             secret,
             project,

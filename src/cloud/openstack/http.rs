@@ -17,10 +17,11 @@ use crate::{
 };
 
 const LARGEST_REPLY: usize = 8 * 1024 * 1024;
-const READ_LIMIT: Duration = Duration::from_secs(30);
-const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const RATE_PER_SECOND: f64 = 20.0;
 const BURST: f64 = 40.0;
+/// Shorter than the keep-alive of common servers (Apache httpd: 5 s), so that a connection is hardly ever closed by the
+/// server in the moment it is used again.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// Wait after a 429 that does not say how long.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 
@@ -42,9 +43,21 @@ pub enum CallOutcome {
     Failed,
 }
 
+/// What a call does to the cloud, and so what may be done when its answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: may be repeated.
+    Read,
+    /// A token more, which nobody counts: may be repeated.
+    Login,
+    /// A change. Not sent after this moment of the monotonic clock: the permit to write is too old by then.
+    Write { not_after: Duration },
+}
+
 /// A call to send.
 pub struct Call<'a> {
     pub operation: &'static str,
+    pub effect: Effect,
     pub method: Method,
     pub url: Url,
     pub body: Option<&'a Value>,
@@ -69,9 +82,23 @@ impl Reply {
     }
 }
 
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub read: Duration,
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { read: Duration::from_secs(30), write: Duration::from_secs(60) }
+    }
+}
+
 /// Sends calls under one rate limit.
 pub struct Http {
     client: reqwest::Client,
+    limits: Limits,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
     bucket: Mutex<Bucket>,
@@ -86,6 +113,7 @@ struct Bucket {
 impl Http {
     pub fn new(
         ca_pem: Option<&str>,
+        limits: Limits,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
@@ -95,6 +123,7 @@ impl Http {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(IDLE_CONNECTION)
             .no_proxy()
             .user_agent(concat!("kafka-external-access/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = ca_pem {
@@ -110,34 +139,81 @@ impl Http {
         let client = builder.build().map_err(|error| configuration(error.to_string()))?;
         let filled_at = clock.monotonic();
         let bucket = Mutex::new(Bucket { tokens: BURST, filled_at, closed_until: Duration::ZERO });
-        Ok(Self { client, clock, observer, bucket })
+        Ok(Self { client, limits, clock, observer, bucket })
     }
 
-    /// Sends once. Nothing is repeated here.
+    /// Sends, and repeats what changes nothing once when its connection breaks.
+    ///
+    /// # Errors
+    /// [`CloudFault::RateLimited`] without a call while the cloud wants to be left alone.
     pub async fn send(&self, call: Call<'_>) -> Result<Reply, CloudError> {
-        self.wait_for_turn().await;
-        let (operation, method, path) = (call.operation, call.method.clone(), call.url.path().to_owned());
+        let operation = call.operation;
+        let error = |fault| CloudError { operation, fault };
+        self.wait_for_turn().await.map_err(error)?;
+        if let Effect::Write { not_after } = call.effect
+            && self.clock.monotonic() > not_after
+        {
+            return Err(error(CloudFault::Unavailable("the way to the cloud took too long".to_owned())));
+        }
         let start = self.clock.monotonic();
-        let result = self.exchange(call).await;
+        let mut answer = self.exchange(&call).await;
+        if answer.result.is_err() && answer.broken && !matches!(call.effect, Effect::Write { .. }) {
+            answer = self.exchange(&call).await;
+        }
         let took = self.clock.monotonic() - start;
-        let outcome = match &result {
-            Ok(_) => CallOutcome::Ok,
-            Err(CloudFault::Unavailable(_) | CloudFault::Unclear(_) | CloudFault::BadReply(_)) => {
-                CallOutcome::Failed
-            }
-            Err(_) => CallOutcome::Refused,
-        };
-        tracing::debug!(%method, path, ?outcome, ms = took.as_millis(), "cloud call");
+        let outcome = outcome_of(&answer.result);
+        let Answer { status, request, .. } = &answer;
+        let (method, path) = (&call.method, call.url.path());
+        tracing::debug!(%method, path, status, request, ?outcome, ms = took.as_millis(), "cloud call");
         self.observer.called(operation, outcome, took);
-        result.map_err(|fault| CloudError { operation, fault })
+        answer.result.map_err(error)
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<Reply, CloudFault> {
-        let reads = call.method == Method::GET;
-        // A token request changes nothing that is counted: it may be repeated.
-        let mutates = !reads && !call.url.path().ends_with("/auth/tokens");
-        let mut request = self.client.request(call.method, call.url);
-        request = request.timeout(if reads { READ_LIMIT } else { WRITE_LIMIT });
+    async fn exchange(&self, call: &Call<'_>) -> Answer {
+        let writes = matches!(call.effect, Effect::Write { .. });
+        let unanswered = |error: reqwest::Error| {
+            let text = in_words(&error);
+            let sent = !error.is_connect() && !error.is_builder();
+            let fault =
+                if writes && sent { CloudFault::Unclear(text) } else { CloudFault::Unavailable(text) };
+            Answer { result: Err(fault), broken: !error.is_timeout(), ..Answer::default() }
+        };
+        let request = match self.request(call) {
+            Ok(request) => request,
+            Err(fault) => return Answer { result: Err(fault), ..Answer::default() },
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return unanswered(error),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = match bounded(response).await {
+            Ok(body) => body,
+            Err(Body::Broken(error)) => return unanswered(error),
+            Err(Body::TooLarge) => {
+                let text = format!("larger than {} MiB", LARGEST_REPLY >> 20);
+                let fault = if writes { CloudFault::Unclear(text) } else { CloudFault::BadReply(text) };
+                return Answer { result: Err(fault), ..Answer::default() };
+            }
+        };
+        let request =
+            headers.get("x-openstack-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let result = if status.is_success() {
+            Ok(Reply { headers, body })
+        } else {
+            let fault = refusal(status, &headers, &body, writes);
+            if let CloudFault::RateLimited { retry_after } = &fault {
+                let pause = retry_after.unwrap_or(DEFAULT_PAUSE);
+                self.lock().closed_until = self.clock.monotonic() + pause;
+            }
+            Err(fault)
+        };
+        Answer { result, status: Some(status.as_u16()), request, broken: false }
+    }
+
+    fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, CloudFault> {
+        let limit = if call.effect == Effect::Read { self.limits.read } else { self.limits.write };
+        let mut request = self.client.request(call.method.clone(), call.url.clone()).timeout(limit);
         if let Some(token) = call.token {
             let mut value = reqwest::header::HeaderValue::from_str(token.reveal())
                 .map_err(|_| CloudFault::BadReply("the token is not a header value".to_owned()))?;
@@ -147,40 +223,19 @@ impl Http {
         if let Some(revision) = call.if_match {
             request = request.header("If-Match", format!("revision_number={revision}"));
         }
-        if let Some(body) = call.body {
-            request = request.json(body);
-        }
-        let unanswered = |error: reqwest::Error| {
-            let text = in_words(&error);
-            if mutates && !error.is_connect() && !error.is_builder() {
-                CloudFault::Unclear(text)
-            } else {
-                CloudFault::Unavailable(text)
-            }
-        };
-        let response = request.send().await.map_err(unanswered)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = bounded(response).await.map_err(|fault| match fault {
-            Body::Broken(error) => unanswered(error),
-            Body::TooLarge => CloudFault::BadReply(format!("larger than {} MiB", LARGEST_REPLY >> 20)),
-        })?;
-        if status.is_success() {
-            return Ok(Reply { headers, body });
-        }
-        let fault = refusal(status, &headers, &body, mutates);
-        if let CloudFault::RateLimited { retry_after } = &fault {
-            let pause = retry_after.unwrap_or(DEFAULT_PAUSE);
-            self.lock().closed_until = self.clock.monotonic() + pause;
-        }
-        Err(fault)
+        Ok(match call.body {
+            Some(body) => request.json(body),
+            None => request,
+        })
     }
 
-    async fn wait_for_turn(&self) {
+    async fn wait_for_turn(&self) -> Result<(), CloudFault> {
         loop {
-            let wait = self.lock().take(self.clock.monotonic());
-            match wait {
-                None => return,
-                Some(wait) => self.clock.sleep(wait).await,
+            let turn = self.lock().take(self.clock.monotonic());
+            match turn {
+                Turn::Now => return Ok(()),
+                Turn::In(wait) => self.clock.sleep(wait).await,
+                Turn::Closed(rest) => return Err(CloudFault::RateLimited { retry_after: Some(rest) }),
             }
         }
     }
@@ -190,20 +245,56 @@ impl Http {
     }
 }
 
+/// Whether a call may be sent.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Now,
+    In(Duration),
+    /// The cloud has asked for fewer calls.
+    Closed(Duration),
+}
+
 impl Bucket {
-    /// Takes a token, or says how long to wait for one.
-    fn take(&mut self, now: Duration) -> Option<Duration> {
+    /// Takes a token where there is one.
+    fn take(&mut self, now: Duration) -> Turn {
         if now < self.closed_until {
-            return Some(self.closed_until - now);
+            return Turn::Closed(self.closed_until - now);
         }
         let since = now.saturating_sub(self.filled_at).as_secs_f64();
         self.tokens = (self.tokens + since * RATE_PER_SECOND).min(BURST);
         self.filled_at = now;
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
-            return None;
+            return Turn::Now;
         }
-        Some(Duration::from_secs_f64((1.0 - self.tokens) / RATE_PER_SECOND))
+        Turn::In(Duration::from_secs_f64((1.0 - self.tokens) / RATE_PER_SECOND))
+    }
+}
+
+/// What came of one exchange.
+struct Answer {
+    result: Result<Reply, CloudFault>,
+    status: Option<u16>,
+    /// The cloud's own name of the request, to be found in its logs.
+    request: Option<String>,
+    /// The connection ended before the answer did.
+    broken: bool,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        let result = Err(CloudFault::Unavailable(String::new()));
+        Self { result, status: None, request: None, broken: false }
+    }
+}
+
+fn outcome_of(result: &Result<Reply, CloudFault>) -> CallOutcome {
+    match result {
+        Ok(_) => CallOutcome::Ok,
+        Err(CloudFault::Unavailable(_) | CloudFault::Unclear(_) | CloudFault::BadReply(_)) => {
+            CallOutcome::Failed
+        }
+        Err(_) => CallOutcome::Refused,
     }
 }
 
@@ -245,6 +336,9 @@ pub fn refusal(
         (401, _) => CloudFault::Unauthorized(message),
         (403, _) => CloudFault::Forbidden(message),
         (404, "ExternalGatewayForFloatingIPNotFound") => CloudFault::NoRouter(message),
+        // Not "it does not exist" but "the policy hides it", which a Neutron that is just starting says of everything
+        // (seen on Neutron 29): no proof that something is gone.
+        (404, "HTTPNotFound") => CloudFault::Unavailable(message),
         (404, _) => CloudFault::NotFound(message),
         (409, "OverQuota") => CloudFault::QuotaExceeded(message),
         (409, "IpAddressGenerationFailure") => CloudFault::PoolEmpty(message),
@@ -269,14 +363,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_resources_own_404_says_that_it_is_gone() {
+        let fault = |kind: &str| {
+            let body = format!(r#"{{"NeutronError": {{"type": "{kind}", "message": "m", "detail": ""}}}}"#);
+            refusal(StatusCode::NOT_FOUND, &reqwest::header::HeaderMap::new(), body.as_bytes(), false)
+        };
+        assert_eq!(fault("FloatingIPNotFound"), CloudFault::NotFound("m".into()));
+        assert_eq!(fault("HTTPNotFound"), CloudFault::Unavailable("m".into()));
+    }
+
+    #[test]
     fn the_bucket_lets_a_burst_through_and_then_the_rate() {
         let mut bucket = Bucket { tokens: BURST, filled_at: Duration::ZERO, closed_until: Duration::ZERO };
         for _ in 0..40 {
-            assert_eq!(bucket.take(Duration::ZERO), None);
+            assert_eq!(bucket.take(Duration::ZERO), Turn::Now);
         }
-        assert_eq!(bucket.take(Duration::ZERO), Some(Duration::from_millis(50)));
-        assert_eq!(bucket.take(Duration::from_millis(50)), None);
+        assert_eq!(bucket.take(Duration::ZERO), Turn::In(Duration::from_millis(50)));
+        assert_eq!(bucket.take(Duration::from_millis(50)), Turn::Now);
         bucket.closed_until = Duration::from_secs(9);
-        assert_eq!(bucket.take(Duration::from_secs(4)), Some(Duration::from_secs(5)));
+        assert_eq!(bucket.take(Duration::from_secs(4)), Turn::Closed(Duration::from_secs(5)));
+        assert_eq!(bucket.take(Duration::from_secs(9)), Turn::Now);
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use super::{
     auth::{Keystone, Token},
     clouds_yaml::CloudConfig,
-    http::{Call, CallObserver, Http, Reply},
+    http::{Call, CallObserver, Effect, Http, Limits, Reply},
     wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireRule},
 };
 use crate::{
@@ -29,10 +30,13 @@ use crate::{
 const PAGE: usize = 500;
 /// Filters in one query; a URL has a length.
 const FILTERS: usize = 50;
+/// How old a permit to write may be when the call is sent: a login or the rate limit may come between.
+const PERMIT_AGE: Duration = Duration::from_secs(5);
 
 /// One project's floating IPs in one OpenStack cloud.
 pub struct Neutron {
     http: Http,
+    clock: Arc<dyn Clock>,
     keystone: Keystone,
     networks: Mutex<BTreeMap<(String, bool), NetworkId>>,
     page: usize,
@@ -47,8 +51,18 @@ impl Neutron {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
-        let http = Http::new(config.ca_pem.as_deref(), clock.clone(), observer)?;
-        Ok(Self { http, keystone: Keystone::new(config, clock), networks: Mutex::default(), page: PAGE })
+        Self::with_limits(config, Limits::default(), clock, observer)
+    }
+
+    pub(super) fn with_limits(
+        config: CloudConfig,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, CloudError> {
+        let http = Http::new(config.ca_pem.as_deref(), limits, clock.clone(), observer)?;
+        let keystone = Keystone::new(config, clock.clone());
+        Ok(Self { http, clock, keystone, networks: Mutex::default(), page: PAGE })
     }
 
     /// Asks for pages of this size.
@@ -67,13 +81,18 @@ impl Neutron {
         body: Option<&Value>,
         if_match: Option<Revision>,
     ) -> Result<Reply, CloudError> {
+        let effect = if method == Method::GET {
+            Effect::Read
+        } else {
+            Effect::Write { not_after: self.clock.monotonic() + PERMIT_AGE }
+        };
         let mut refused: Option<Token> = None;
         loop {
             let token = self.keystone.token(&self.http, refused.as_ref()).await?;
             let url = url(&token.endpoint, path, query);
             let if_match = if_match.map(|revision| revision.0);
-            let call =
-                Call { operation, method: method.clone(), url, body, token: Some(&token.secret), if_match };
+            let (method, token_text) = (method.clone(), Some(&token.secret));
+            let call = Call { operation, effect, method, url, body, token: token_text, if_match };
             match self.http.send(call).await {
                 // Nothing was executed: once more with a new token.
                 Err(CloudError { fault: CloudFault::Unauthorized(_), .. }) if refused.is_none() => {
@@ -94,6 +113,9 @@ impl Neutron {
     }
 
     /// Every page. Only the marker is taken from a page: its links may name a host that is not ours to call.
+    ///
+    /// A marker that has been deleted meanwhile is ignored and the first page comes again (seen on Neutron 29): an object
+    /// that comes twice means that others may be missing.
     async fn pages<T: DeserializeOwned>(
         &self,
         operation: &'static str,
@@ -102,6 +124,7 @@ impl Neutron {
         id: impl Fn(&T) -> String,
     ) -> Result<Vec<T>, CloudError> {
         let mut all: Vec<T> = Vec::new();
+        let mut seen = BTreeSet::new();
         let mut marker: Option<String> = None;
         loop {
             let mut query = query.clone();
@@ -109,11 +132,14 @@ impl Neutron {
             query.extend(marker.clone().map(|marker| ("marker", marker)));
             let page: Page<T> = self.read(operation, path, &query).await?;
             let more = page.links.iter().any(|link| link.rel == "next");
-            let last = page.items.last().map(&id);
+            marker = page.items.last().map(&id);
+            if !page.items.iter().all(|item| seen.insert(id(item))) {
+                let fault = CloudFault::BadReply("the list changed while it was read".to_owned());
+                return Err(CloudError { operation, fault });
+            }
             all.extend(page.items);
-            match last {
-                Some(last) if more && marker.as_ref() != Some(&last) => marker = Some(last),
-                _ => return Ok(all),
+            if !more || marker.is_none() {
+                return Ok(all);
             }
         }
     }
@@ -126,6 +152,14 @@ fn url(endpoint: &Url, path: &str, query: &Query) -> Url {
         url.query_pairs_mut().extend_pairs(query);
     }
     url
+}
+
+/// The address after a change. The change has happened even if the reply cannot be read, so that is not an error which
+/// says "nothing happened".
+fn changed(reply: &Reply, operation: &'static str) -> Result<FloatingIp, CloudError> {
+    let unclear =
+        |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
+    Ok(reply.json::<One<WireFloatingIp>>(operation).map_err(unclear)?.floatingip.into())
 }
 
 #[async_trait]
@@ -237,10 +271,7 @@ impl FloatingIps for Neutron {
         let reply = self
             .call(operation, Method::POST, "floatingips", &vec![], Some(&wire::create(new)), None)
             .await?;
-        // The address exists even if the reply cannot be read: not an error that says "nothing happened".
-        let unclear =
-            |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
-        Ok(reply.json::<One<WireFloatingIp>>(operation).map_err(unclear)?.floatingip.into())
+        changed(&reply, operation)
     }
 
     async fn update(
@@ -258,7 +289,7 @@ impl FloatingIps for Neutron {
         let path = format!("floatingips/{id}");
         let body = wire::update(change);
         let reply = self.call(operation, Method::PUT, &path, &vec![], Some(&body), Some(read_at)).await?;
-        Ok(reply.json::<One<WireFloatingIp>>(operation)?.floatingip.into())
+        changed(&reply, operation)
     }
 
     async fn delete(

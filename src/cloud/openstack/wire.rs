@@ -50,6 +50,7 @@ pub struct TokenBody {
 
 #[derive(Deserialize)]
 pub struct TokenFields {
+    pub issued_at: Option<jiff::Timestamp>,
     pub expires_at: jiff::Timestamp,
     pub project: Option<TokenProject>,
     #[serde(default)]
