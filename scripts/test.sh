@@ -7,7 +7,7 @@ export RUST_BACKTRACE=0
 
 cargo test --workspace --lib --bins || exit 1
 cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road --test kafka_wire \
-  --test cloud_contract || exit 1
+  --test cloud_contract --test plan_properties || exit 1
 # Built before the lab starts: a build of the same folder must not replace the lab's program while it runs.
 cargo test --no-run --workspace || exit 1
 # Real brokers as plain processes, each test in a network of its own; one after the other, for two cores.

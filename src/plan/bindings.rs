@@ -9,7 +9,7 @@
 //! | yes | one of ours | port holds ours for another broker | unbind that one first, then bind |
 //! | yes | none or one | port holds an address without our marker | `PortHasForeignAddress` |
 //! | yes | one of ours | gone | keep it; still bound to a surviving port after 60 s: unbind |
-//! | yes | several of ours | | keep the bound one, else the oldest; release the others after two sightings 30 s apart |
+//! | yes | several of ours | | keep the bound one, else the recorded, else the oldest; release the others after two sightings 30 s apart |
 //! | yes | recorded in status, exists, marker altered | | `MarkerLost` |
 //! | yes | recorded in status, not in the cloud | | `AddressLost`, or `ProjectChanged` (I9) |
 //! | yes | same cluster and name, UID gone, or retained | | take over by one PUT: marker and binding |
@@ -120,9 +120,10 @@ impl<'a> Bindings<'a> {
         if !self.give_up_adopted(ordinal) {
             return;
         }
-        let ours = self.holdings.ours.get(&ordinal).and_then(|several| keeper(several, target.as_ref().ok()));
-        let left =
-            self.holdings.take_over.get(&ordinal).and_then(|several| keeper(several, target.as_ref().ok()));
+        let recorded = self.recorded(ordinal).map(|recorded| recorded.id);
+        let keep = |several: &Vec<&'a FloatingIp>| keeper(several, target.as_ref().ok(), recorded.as_ref());
+        let ours = self.holdings.ours.get(&ordinal).and_then(keep);
+        let left = self.holdings.take_over.get(&ordinal).and_then(keep);
         match (ours, left) {
             (Some(address), _) => self.bind(ordinal, address, target, None, false),
             (None, Some(address)) => {
@@ -445,14 +446,18 @@ struct Recorded {
     adopted: bool,
 }
 
-/// The one to keep: bound to the target, else bound at all, else the oldest.
-fn keeper<'a>(oldest_first: &[&'a FloatingIp], target: Option<&KnownTarget<'_>>) -> Option<&'a FloatingIp> {
-    let at_target = |address: &&&FloatingIp| {
-        target.is_some_and(|target| address.binding.as_ref() == Some(&target.binding))
-    };
-    let found = oldest_first
-        .iter()
-        .find(at_target)
-        .or_else(|| oldest_first.iter().find(|address| address.binding.is_some()));
-    found.or(oldest_first.first()).copied()
+/// The one to keep: bound to the target, else the one that clients were told, else bound at all, else the oldest.
+fn keeper<'a>(
+    oldest_first: &[&'a FloatingIp],
+    target: Option<&KnownTarget<'_>>,
+    recorded: Option<&AddressId>,
+) -> Option<&'a FloatingIp> {
+    let first =
+        |wanted: &dyn Fn(&FloatingIp) -> bool| oldest_first.iter().copied().find(|address| wanted(address));
+    let at_target =
+        |address: &FloatingIp| target.is_some_and(|target| address.binding.as_ref() == Some(&target.binding));
+    first(&at_target)
+        .or_else(|| first(&|address| recorded == Some(&address.id)))
+        .or_else(|| first(&|address| address.binding.is_some()))
+        .or_else(|| first(&|_| true))
 }

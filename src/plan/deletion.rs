@@ -18,7 +18,7 @@ use super::{
     desired::{Desired, WantedProvider},
     memory::{self, Memory},
     observed::{CloudState, CloudView, Observed},
-    ownership::{self, Holdings},
+    ownership::{self, Holdings, Owner},
 };
 use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
@@ -167,6 +167,8 @@ fn addresses(
         .filter_map(|(ordinal, chosen)| {
             Some((*ordinal, cloud.addresses.iter().find(|a| a.address == *chosen)?))
         })
+        // One that this object allocated goes with the others above, even when the spec names it.
+        .filter(|(_, address)| !matches!(ownership::owner(address, desired, observed), Owner::Ours(_)))
         .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
         .collect();
     for (ordinal, address) in &adopted {

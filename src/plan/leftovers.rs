@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Problem, SOON, Verdict, bindings::Bindings, memory, observed::Observed, ownership};
+use super::{Action, Problem, SOON, Verdict, bindings::Bindings, memory, ownership};
 use crate::{
     api::{Retention, conditions::Reason},
     cloud::FloatingIp,
@@ -77,7 +77,7 @@ impl Bindings<'_> {
             let due = *since + memory::SECOND_SIGHTING;
             if due > self.now {
                 self.plan.wake_at(due, self.now);
-            } else if !advertised_by_anybody(self.observed, address) {
+            } else if !self.advertised_by_anybody(ordinal, address) {
                 let marker = ownership::marker(self.desired, self.observed, ordinal);
                 self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
             } else {
@@ -95,14 +95,18 @@ impl Bindings<'_> {
             self.plan.warnings.push(Problem::new(Reason::OrphanAddress, text));
         }
     }
-}
 
-/// I10, for an address that is one too many: unknown counts as advertised.
-fn advertised_by_anybody(observed: &Observed, address: &FloatingIp) -> bool {
-    let Some(kafka) = &observed.kafka else { return true };
-    let host = address.address.to_string();
-    kafka.internal.values().any(|view| match view {
-        Ok(view) => crate::listeners::dynamic::names_host(view, &host),
-        Err(_) => true,
-    })
+    /// I10, for an address of `ordinal` that is one too many: unknown counts as advertised. A broker that does not run
+    /// may have stored it, and then tells it again when it comes back.
+    fn advertised_by_anybody(&self, ordinal: Ordinal, address: &FloatingIp) -> bool {
+        let (Some(kafka), Some(set)) = (&self.observed.kafka, &self.observed.stateful_set) else {
+            return true;
+        };
+        let host = address.address.to_string();
+        set.ordinals().chain([ordinal]).any(|broker| match kafka.internal.get(&broker) {
+            Some(Ok(view)) => crate::listeners::dynamic::names_host(view, &host),
+            Some(Err(_)) => true,
+            None => self.desired.listener.is_some(),
+        })
+    }
 }

@@ -179,7 +179,8 @@ impl Teller<'_> {
         let Some(kafka) = &self.observed.kafka else { return self.reachable_as_before() };
         let mut unknown = None;
         let mut good = 0;
-        for ordinal in self.plan.brokers.keys() {
+        let served = self.plan.brokers.iter().filter(|(_, verdict)| **verdict != Verdict::Idle);
+        for ordinal in served.map(|(ordinal, _)| ordinal) {
             match judge(self.plan, kafka, *ordinal) {
                 Some(ProbeVerdict::Good) => good += 1,
                 Some(ProbeVerdict::Bad(problem)) => {
@@ -274,7 +275,10 @@ impl Teller<'_> {
         let mut ordinals: Vec<Ordinal> =
             self.plan.brokers.keys().chain(self.plan.addresses.keys()).copied().collect();
         // An address that is recorded stays recorded until the cloud, seen whole, gives another or the object ends (I9).
-        let decided = !self.plan.brokers.is_empty()
+        let set = self.observed.stateful_set.as_ref();
+        let none_wanted =
+            self.plan.problems.is_empty() && set.is_some_and(|set| set.ordinals().next().is_none());
+        let decided = (none_wanted || !self.plan.brokers.is_empty())
             && matches!(self.observed.cloud, CloudState::Seen(_) | CloudState::NotUsed);
         let kept = self.observed.own.status.brokers.iter();
         let kept = kept.filter(|broker| {

@@ -134,7 +134,13 @@ fn make_namespace(lab: &Lab, name: &str, fixed: Ipv4Addr) -> File {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network");
     let inside = File::open("/proc/thread-self/ns/net").expect("the guest's network");
     ip("link set lo up".to_owned());
-    ip(format!("link add eth0 type veth peer name {name} netns {}", lab.sandbox().holder().pid));
+    // The same for each guest with this address: others still know the one of the guest before.
+    let [a, b, c, d] = fixed.octets();
+    let mac = format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+    ip(format!(
+        "link add eth0 address {mac} type veth peer name {name} netns {}",
+        lab.sandbox().holder().pid
+    ));
     ip(format!("addr add {fixed}/22 dev eth0"));
     ip("link set eth0 up".to_owned());
     ip("route add default via 10.128.0.1".to_owned());
