@@ -14,7 +14,7 @@ use crate::{
     api::{KafkaExternalAccess, KafkaExternalAccessStatus},
     domain::{AccessKey, ErrorClass, Uid},
     kubernetes::{Kubernetes, KubernetesError},
-    observe::Observer,
+    observe::{Freshness, Observer},
     plan::{
         Action, Plan,
         desired::{Desired, desired},
@@ -124,15 +124,23 @@ impl Reconciler {
         let mut failures: Vec<Failure> = Vec::new();
         let mut doubted: Vec<Action> = Vec::new();
         let mut done = Vec::new();
+        // Where nothing was left to do, a look at what all objects of the credential share says whether that is still so.
+        let mut wanted = if memory.settled { Freshness::Drift } else { Freshness::Now };
         for round in 0.. {
-            let (observed, plan) = self.observe_and_plan(&object, desired, memory, &failures).await?;
+            let (observed, plan, freshness) =
+                self.observe_and_plan(&object, desired, memory, &failures, wanted).await?;
+            memory.settled = failures.is_empty() && memory.may_rest(&plan);
+            wanted = Freshness::Now;
+            if freshness == Freshness::Drift && !memory.settled {
+                continue;
+            }
             let due = due(&plan, &failures);
             if due.is_empty() || round == MOST_ROUNDS {
                 return Ok(Some((object, Result { observed, plan, failures, done })));
             }
             let mut stop = false;
             // What was measured before a change says nothing about the time after it.
-            self.observer.forget(&desired.key);
+            self.observer.forget_probes(&desired.key);
             for action in due {
                 let context = Round { object: &object, desired, observed: &observed };
                 let result = self.actor.carry_out(&action, &context).await;
@@ -181,8 +189,9 @@ impl Reconciler {
         desired: &Desired,
         memory: &mut Memory,
         failures: &[Failure],
-    ) -> std::result::Result<(Observed, Plan), KubernetesError> {
-        let mut observed = self.observer.observe(object, desired).await?;
+        freshness: Freshness,
+    ) -> std::result::Result<(Observed, Plan, Freshness), KubernetesError> {
+        let (mut observed, freshness) = self.observer.observe(object, desired, freshness).await?;
         memory.see(desired, &observed, self.clock.now());
         let mut decided = plan(desired, &observed, memory, self.clock.now());
         // What failed for one broker holds no other broker up.
@@ -192,7 +201,7 @@ impl Reconciler {
             decided = plan(desired, &observed, memory, self.clock.now());
             memory.see_probes(&decided, &observed);
         }
-        Ok((observed, decided))
+        Ok((observed, decided, freshness))
     }
 
     /// Writes the status when it differs from the stored one, and tells what changed.

@@ -1,11 +1,15 @@
 //! The cloud of one credential, read whole or not at all.
 //!
-//! At most two reads follow each other: the list of addresses and the ports at the same time, then the rules.
+//! | wanted | addresses | ports and rules |
+//! |---|---|---|
+//! | [`Freshness::Now`], or other pods than before | read | read; at most two reads follow each other: the rules are those of the ports' groups |
+//! | [`Freshness::Drift`] | one list for all objects of a credential, read when it is older than the drift interval | as read for the same pods, unless older than that |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Secret;
@@ -14,8 +18,8 @@ use kube::ResourceExt;
 use super::Observer;
 use crate::{
     api::FINALIZER,
-    cloud::{CloudError, Credential, FloatingIps, NetworkKind, Port},
-    domain::Ordinal,
+    cloud::{CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port},
+    domain::{AccessKey, NetworkId, Ordinal},
     kubernetes::KubernetesError,
     plan::{
         desired::{Desired, WantedProvider},
@@ -23,42 +27,214 @@ use crate::{
     },
 };
 
+/// How old a reading of the cloud may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nothing is known to have happened: as old as the drift interval.
+    Drift,
+    /// Something is to be decided.
+    Now,
+}
+
+/// When it was asked for (monotonic), and what came.
+type Sighting<T> = Option<(Duration, T)>;
+
+/// The addresses of a project, for all objects of a credential.
+type SharedList = Arc<tokio::sync::Mutex<Sighting<Vec<FloatingIp>>>>;
+
+/// What earlier readings of clouds have shown.
+#[derive(Default)]
+pub struct Sightings {
+    lists: Mutex<Vec<(Credential, SharedList)>>,
+    surroundings: Mutex<BTreeMap<AccessKey, (Duration, Asked, Surroundings)>>,
+}
+
+/// What ports and rules were asked for.
+#[derive(Clone, PartialEq, Eq)]
+struct Asked {
+    credential: Credential,
+    pod_network: Option<NetworkId>,
+    pods: BTreeMap<Ordinal, PodView>,
+}
+
+/// What one object wants to know.
+struct Question<'a> {
+    key: &'a AccessKey,
+    floating_network: &'a str,
+    pod_network: Option<&'a str>,
+    pods: &'a BTreeMap<Ordinal, PodView>,
+    secret_held: bool,
+    freshness: Freshness,
+}
+
+/// What lies between an address and the broker.
+#[derive(Clone)]
+struct Surroundings {
+    ports: BTreeMap<Ordinal, Vec<Port>>,
+    rules: Result<Vec<IngressRule>, CloudError>,
+}
+
+impl Sightings {
+    /// The list of a credential; a credential that was changed gets a new one.
+    fn list_of(&self, credential: &Credential) -> SharedList {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, list)) = lists.iter().find(|(known, _)| known == credential) {
+            return list.clone();
+        }
+        let name = |of: &Credential| (of.namespace.clone(), of.secret.clone(), of.cloud_name.clone());
+        lists.retain(|(known, _)| name(known) != name(credential));
+        let list = Arc::default();
+        lists.push((credential.clone(), Arc::clone(&list)));
+        list
+    }
+
+    /// Something happened to the pods, or nothing is known yet.
+    fn asks_anew(&self, key: &AccessKey, asked: &Asked) -> bool {
+        let known = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).is_none_or(|(_, before, _)| before != asked)
+    }
+
+    fn surroundings(&self, key: &AccessKey, asked: &Asked, not_before: Duration) -> Option<Surroundings> {
+        let known = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, of, seen) = known.get(key)?;
+        (of == asked && *at >= not_before).then(|| seen.clone())
+    }
+
+    /// Nothing about this object is kept.
+    pub fn forget(&self, key: &AccessKey) {
+        self.surroundings.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
 impl Observer {
     pub(super) async fn observe_cloud(
         &self,
         desired: &Desired,
         pods: &BTreeMap<Ordinal, PodView>,
-    ) -> Result<CloudState, KubernetesError> {
+        freshness: Freshness,
+    ) -> Result<(CloudState, Freshness), KubernetesError> {
         let WantedProvider::OpenStack { cloud_name, secret: name, floating_network, pod_network } =
             &desired.provider
         else {
-            return Ok(CloudState::NotUsed);
+            return Ok((CloudState::NotUsed, Freshness::Now));
         };
         let namespace = &desired.key.namespace;
         let Some(secret) = self.kubernetes.secret(namespace, name).await? else {
-            return Ok(CloudState::NoCredential(CredentialProblem::SecretMissing { name: name.clone() }));
+            let missing = CredentialProblem::SecretMissing { name: name.clone() };
+            return Ok((CloudState::NoCredential(missing), Freshness::Now));
         };
         let credential = match credential(&secret, cloud_name) {
             Ok(credential) => credential,
             Err(problem) => {
-                return Ok(CloudState::NoCredential(CredentialProblem::Malformed {
-                    name: name.clone(),
-                    problem,
-                }));
+                let malformed = CredentialProblem::Malformed { name: name.clone(), problem };
+                return Ok((CloudState::NoCredential(malformed), Freshness::Now));
             }
         };
-        let held = secret.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        let question = Question {
+            key: &desired.key,
+            floating_network,
+            pod_network: pod_network.as_deref(),
+            pods,
+            secret_held: secret.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            freshness,
+        };
         let view = match self.clouds.open(&credential) {
-            Ok(cloud) => view(cloud, floating_network, pod_network.as_deref(), pods, held).await,
+            Ok(cloud) => self.view(&*cloud, credential, &question).await,
             Err(error) => Err(error),
         };
         Ok(match view {
-            Ok(view) => CloudState::Seen(Box::new(view)),
+            Ok((view, freshness)) => (CloudState::Seen(Box::new(view)), freshness),
             Err(CloudError { fault: crate::cloud::CloudFault::Configuration(problem), .. }) => {
-                CloudState::NoCredential(CredentialProblem::Malformed { name: name.clone(), problem })
+                let malformed = CredentialProblem::Malformed { name: name.clone(), problem };
+                (CloudState::NoCredential(malformed), Freshness::Now)
             }
-            Err(error) => CloudState::Failed(error),
+            Err(error) => (CloudState::Failed(error), Freshness::Now),
         })
+    }
+
+    async fn view(
+        &self,
+        cloud: &dyn FloatingIps,
+        credential: Credential,
+        question: &Question<'_>,
+    ) -> Result<(CloudView, Freshness), CloudError> {
+        let project = cloud.project().await?;
+        let floating_network = cloud.network(question.floating_network, NetworkKind::External).await?;
+        let pod_network = match question.pod_network {
+            Some(name) => Some(cloud.network(name, NetworkKind::Internal).await?),
+            None => None,
+        };
+        let list = self.sightings.list_of(&credential);
+        let asked = Asked { credential, pod_network, pods: question.pods.clone() };
+        let anew = self.sightings.asks_anew(question.key, &asked);
+        let freshness = if anew { Freshness::Now } else { question.freshness };
+        let (addresses, around) = futures::try_join!(
+            self.addresses(cloud, &list, freshness),
+            self.around(cloud, question.key, asked, freshness)
+        )?;
+        let (Surroundings { ports, rules }, secret_held) = (around, question.secret_held);
+        Ok((CloudView { project, floating_network, addresses, ports, rules, secret_held }, freshness))
+    }
+
+    /// Who needs the list while another one reads it waits for that reading.
+    async fn addresses(
+        &self,
+        cloud: &dyn FloatingIps,
+        list: &SharedList,
+        freshness: Freshness,
+    ) -> Result<Vec<FloatingIp>, CloudError> {
+        if freshness == Freshness::Drift {
+            let mut known = list.lock().await;
+            if let Some((_, addresses)) = known.as_ref().filter(|(at, _)| *at >= self.drift_begins()) {
+                return Ok(addresses.clone());
+            }
+            let asked_at = self.clock.monotonic();
+            let addresses = cloud.list().await?;
+            *known = Some((asked_at, addresses.clone()));
+            return Ok(addresses);
+        }
+        let asked_at = self.clock.monotonic();
+        let addresses = cloud.list().await?;
+        let mut known = list.lock().await;
+        if known.as_ref().is_none_or(|(at, _)| *at <= asked_at) {
+            *known = Some((asked_at, addresses.clone()));
+        }
+        Ok(addresses)
+    }
+
+    async fn around(
+        &self,
+        cloud: &dyn FloatingIps,
+        key: &AccessKey,
+        asked: Asked,
+        freshness: Freshness,
+    ) -> Result<Surroundings, CloudError> {
+        if freshness == Freshness::Drift
+            && let Some(known) = self.sightings.surroundings(key, &asked, self.drift_begins())
+        {
+            return Ok(known);
+        }
+        let asked_at = self.clock.monotonic();
+        let ips: BTreeMap<Ordinal, Ipv4Addr> =
+            asked.pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.ip?))).collect();
+        let wanted: BTreeSet<Ipv4Addr> = ips.values().copied().collect();
+        let ports = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            cloud.ports(asked.pod_network.as_ref(), &wanted).await?
+        };
+        let groups: BTreeSet<_> =
+            ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
+        let rules = if groups.is_empty() { Ok(Vec::new()) } else { cloud.ingress_rules(&groups).await };
+        let seen = Surroundings { ports: by_ordinal(&ips, &ports), rules };
+        let mut known = self.sightings.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key.clone(), (asked_at, asked, seen.clone()));
+        Ok(seen)
+    }
+
+    /// What was read before this moment is too old to find drift.
+    fn drift_begins(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.drift)
     }
 }
 
@@ -83,38 +259,6 @@ pub fn credential(secret: &Secret, cloud_name: &str) -> Result<Credential, Strin
 /// Only the data makes another credential: our own finalizer changes `resourceVersion` too, and would cost a login.
 fn data_version(secret: &Secret) -> String {
     secret.uid().unwrap_or_default()
-}
-
-async fn view(
-    cloud: Arc<dyn FloatingIps>,
-    floating_network: &str,
-    pod_network: Option<&str>,
-    pods: &BTreeMap<Ordinal, PodView>,
-    secret_held: bool,
-) -> Result<CloudView, CloudError> {
-    let project = cloud.project().await?;
-    let floating_network = cloud.network(floating_network, NetworkKind::External).await?;
-    let pod_network = match pod_network {
-        Some(name) => Some(cloud.network(name, NetworkKind::Internal).await?),
-        None => None,
-    };
-    let ips: BTreeMap<Ordinal, Ipv4Addr> =
-        pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.ip?))).collect();
-    let wanted: BTreeSet<Ipv4Addr> = ips.values().copied().collect();
-    let ports = async {
-        if wanted.is_empty() { Ok(Vec::new()) } else { cloud.ports(pod_network.as_ref(), &wanted).await }
-    };
-    let (addresses, ports) = futures::try_join!(cloud.list(), ports)?;
-    let groups: BTreeSet<_> = ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
-    let rules = if groups.is_empty() { Ok(Vec::new()) } else { cloud.ingress_rules(&groups).await };
-    Ok(CloudView {
-        project,
-        floating_network,
-        addresses,
-        ports: by_ordinal(&ips, &ports),
-        rules,
-        secret_held,
-    })
 }
 
 fn by_ordinal(ips: &BTreeMap<Ordinal, Ipv4Addr>, ports: &[Port]) -> BTreeMap<Ordinal, Vec<Port>> {

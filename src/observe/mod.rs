@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use crate::{
@@ -19,7 +20,7 @@ mod cloud;
 mod kafka;
 mod kubernetes;
 
-pub use cloud::credential;
+pub use cloud::{Freshness, credential};
 pub use kafka::{ClientMaterial, external_security, internal_port};
 
 /// Reads Kubernetes, cloud and Kafka.
@@ -31,6 +32,9 @@ pub struct Observer {
     cluster: ClusterId,
     /// Where probes are measured from, for people.
     vantage: String,
+    /// How often the cloud is looked at although nothing is known to have happened.
+    drift: Duration,
+    sightings: cloud::Sightings,
     probes: Mutex<BTreeMap<AccessKey, kafka::Probes>>,
 }
 
@@ -43,19 +47,22 @@ impl Observer {
         clock: Arc<dyn Clock>,
         cluster: ClusterId,
         vantage: String,
+        drift: Duration,
     ) -> Self {
-        Self { kubernetes, clouds, brokers, clock, cluster, vantage, probes: Mutex::default() }
+        let (sightings, probes) = (cloud::Sightings::default(), Mutex::default());
+        Self { kubernetes, clouds, brokers, clock, cluster, vantage, drift, sightings, probes }
     }
 
-    /// Kubernetes and the cloud, read now. Kafka is asked by [`Self::ask_kafka`], when the plan wants to know.
+    /// Kubernetes, read now, and the cloud, as fresh as asked for or fresher: the second value. Kafka is asked by [`Self::ask_kafka`], when the plan wants to know.
     pub async fn observe(
         &self,
         object: &KafkaExternalAccess,
         desired: &Desired,
-    ) -> Result<Observed, KubernetesError> {
+        freshness: Freshness,
+    ) -> Result<(Observed, Freshness), KubernetesError> {
         let seen = self.observe_kubernetes(object, desired).await?;
-        let cloud = self.observe_cloud(desired, &seen.pods).await?;
-        Ok(Observed {
+        let (cloud, freshness) = self.observe_cloud(desired, &seen.pods, freshness).await?;
+        let observed = Observed {
             cluster: self.cluster.clone(),
             own: kubernetes::own(object),
             others: seen.others,
@@ -63,11 +70,18 @@ impl Observer {
             pods: seen.pods,
             cloud,
             kafka: None,
-        })
+        };
+        Ok((observed, freshness))
+    }
+
+    /// What was measured is not true any more.
+    pub fn forget_probes(&self, key: &AccessKey) {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// The object is gone: nothing about it is kept.
     pub fn forget(&self, key: &AccessKey) {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.forget_probes(key);
+        self.sightings.forget(key);
     }
 }

@@ -207,12 +207,16 @@ fn replace(object: &KafkaExternalAccess) -> Result<BTreeSet<Ordinal>, Problem> {
 
 /// `30s` or `2m`.
 fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
-    let wrong = || invalid(format!("{field}: \"{text}\" is not a duration such as 30s or 2m"));
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    interval(text).ok_or_else(|| invalid(format!("{field}: \"{text}\" is not a duration such as 30s or 2m")))
+}
+
+/// Whole seconds or minutes, more than none: `30s`, `2m`.
+pub fn interval(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
     match unit {
-        "s" if number > 0 => Ok(Duration::from_secs(number)),
-        "m" if number > 0 => Ok(Duration::from_secs(number * 60)),
-        _ => Err(wrong()),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        _ => None,
     }
 }

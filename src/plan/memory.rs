@@ -1,11 +1,14 @@
 //! What a process remembers between reconciles of one object. Losing it (a restart) only makes it wait longer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
-    Action, Plan,
+    Action, Plan, Verdict,
     desired::Desired,
     failure::Cause,
     listeners::{ProbeVerdict, judge},
@@ -59,6 +62,12 @@ pub struct Memory {
     pub empty_since: Option<Timestamp>,
     /// Brokers that answered through their address at least once.
     pub reached: BTreeMap<Ordinal, std::net::Ipv4Addr>,
+    /// Nothing was left to do or to wait for at the last look.
+    pub settled: bool,
+    /// Brokers whose last probe was good.
+    good: BTreeSet<Ordinal>,
+    /// A probe that was good before is not any more: something happened.
+    lost: bool,
     /// Brokers on which a change of listeners was taken back, with the words; not tried again before the time.
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
 }
@@ -90,6 +99,9 @@ impl Memory {
             contested_until: BTreeMap::new(),
             empty_since: None,
             reached: BTreeMap::new(),
+            settled: false,
+            good: BTreeSet::new(),
+            lost: false,
             listener_refused: BTreeMap::new(),
         }
     }
@@ -115,6 +127,9 @@ impl Memory {
         }
         let nothing_left = observed.own.deleting && holdings.ours.is_empty();
         self.empty_since = nothing_left.then(|| self.empty_since.unwrap_or(now));
+        for moves in self.moved_away.values_mut() {
+            moves.retain(|at| *at + MOVES_WITHIN > now);
+        }
         self.watch_for_moves(cloud, &holdings, now);
     }
 
@@ -137,7 +152,6 @@ impl Memory {
         for ordinal in moved {
             self.bound_by_us.remove(&ordinal);
             let moves = self.moved_away.entry(ordinal).or_default();
-            moves.retain(|at| *at + MOVES_WITHIN > now);
             moves.push(now);
             if moves.len() >= MOST_MOVES {
                 moves.clear();
@@ -149,11 +163,28 @@ impl Memory {
     /// Takes in what the probes say about the plan that was made.
     pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
         let Some(kafka) = &observed.kafka else { return };
+        let mut good = BTreeSet::new();
         for (ordinal, probe) in &kafka.probes {
             if judge(plan, kafka, *ordinal) == Some(ProbeVerdict::Good) {
                 self.reached.insert(*ordinal, probe.through);
+                good.insert(*ordinal);
             }
         }
+        self.lost = !self.good.is_subset(&good);
+        self.good = good;
+    }
+
+    /// Whether this plan may rest on a reading of the cloud that is as old as the drift interval: nothing is to be done
+    /// nor waited for, nobody has moved an address of late, and nothing that worked has ceased to.
+    pub fn may_rest(&self, plan: &Plan) -> bool {
+        let rests = |verdict: &Verdict| matches!(verdict, Verdict::Settled | Verdict::Idle);
+        plan.outstanding.is_empty()
+            && plan.problems.is_empty()
+            && plan.brokers.values().all(rests)
+            && self.surplus_since.is_empty()
+            && self.target_gone_since.is_empty()
+            && self.moved_away.values().all(Vec::is_empty)
+            && !self.lost
     }
 
     /// Takes in how an action ended. `jitter` in 0..1 spreads retries.

@@ -18,6 +18,7 @@ use crate::{
     kafka::admin::TcpBrokers,
     kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
     observe::Observer,
+    plan::desired,
     report::metrics::Metrics,
     seams::{Clock, Random},
 };
@@ -54,12 +55,19 @@ pub struct RunArgs {
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, env = "KEA_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// How often the cloud is looked at although nothing is known to have happened, for example `5m`
+    #[arg(long, env = "KEA_DRIFT_INTERVAL", default_value = "5m", value_parser = interval)]
+    pub drift_interval: Duration,
     /// How log lines look
     #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
     /// The node this replica runs on, named as the place probes are seen from
     #[arg(long, env = "NODE_NAME")]
     pub node_name: Option<String>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    desired::interval(text).ok_or_else(|| format!("\"{text}\" is not a duration such as 30s or 5m"))
 }
 
 /// Why the operator could not start.
@@ -147,9 +155,15 @@ fn reconciler(
     let clouds = Arc::new(OpenStackClouds::new(clock.clone(), metrics.clone()));
     let brokers = Arc::new(TcpBrokers);
     let vantage = format!("operator at {}", args.node_name.as_deref().unwrap_or(&instance));
-    let observer =
-        Observer::new(kubernetes.clone(), clouds.clone(), brokers.clone(), clock.clone(), cluster, vantage);
-    let observer = Arc::new(observer);
+    let observer = Arc::new(Observer::new(
+        kubernetes.clone(),
+        clouds.clone(),
+        brokers.clone(),
+        clock.clone(),
+        cluster,
+        vantage,
+        args.drift_interval,
+    ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),
         clouds,

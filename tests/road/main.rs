@@ -13,7 +13,7 @@ use kafka_external_access::{
 };
 use serde_json::json;
 use tap::{Cut, Seam};
-use world::World;
+use world::{DRIFT, World};
 
 #[tokio::test]
 async fn from_apply_to_ready_takes_one_post_per_broker_and_three_writes_to_the_api_server() {
@@ -107,10 +107,40 @@ async fn a_quota_of_two_binds_two_brokers_and_the_third_follows_when_it_is_raise
 }
 
 #[tokio::test]
+async fn while_nothing_happens_the_cloud_is_read_once_per_drift_interval() {
+    let world = World::ready().await;
+    world.reconcile().await;
+    world.tap.clear();
+    let ticks = 10 * DRIFT.as_secs() / 30;
+    for _ in 0..ticks {
+        world.clock.pass(Duration::from_secs(30));
+        world.reconcile().await;
+    }
+    let reads = |name: &str| world.tap.calls().iter().filter(|call| call.name == name).count();
+    for name in ["list", "ports", "ingress_rules"] {
+        assert!((1..=10).contains(&reads(name)), "{} times {name}", reads(name));
+    }
+    assert_eq!(world.tap.writes(Seam::Kubernetes), Vec::<&str>::new());
+    assert_eq!(world.tap.writes(Seam::Cloud), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn an_address_that_stops_working_is_looked_at_with_the_next_probe() {
+    let world = World::ready().await;
+    let address = world.address_of(0).id;
+    world.cloud.by_hand(&address, |address| address.binding = None);
+    world.clock.pass(Duration::from_secs(30));
+    world.reconcile().await;
+    assert_eq!(world.tap.writes(Seam::Cloud), ["update"]);
+    world.assert_ready();
+}
+
+#[tokio::test]
 async fn two_addresses_swapped_by_hand_are_put_right_by_three_puts() {
     let world = World::ready().await;
     let before = world.status().brokers;
     world.swap_addresses(0, 1);
+    world.clock.pass(DRIFT);
     world.reconcile().await;
     assert_eq!(world.tap.writes(Seam::Cloud), ["update", "update", "update"]);
     world.assert_ready();
@@ -374,6 +404,7 @@ async fn an_address_deleted_by_hand_is_lost_and_not_replaced_unless_the_user_say
     let world = World::ready().await;
     let lost = world.address_of(0);
     world.cloud.delete_by_hand(&lost.id);
+    world.clock.pass(DRIFT);
     world.settle().await;
     assert_eq!(world.condition("Programmed"), ("False".into(), "AddressLost".into()));
     assert_eq!(world.addresses().len(), 2);
@@ -386,6 +417,7 @@ async fn an_address_deleted_by_hand_is_lost_and_not_replaced_unless_the_user_say
 #[tokio::test]
 async fn somebody_who_keeps_moving_an_address_away_is_not_fought() {
     let world = World::ready().await;
+    world.clock.pass(DRIFT);
     for _ in 0..6 {
         let address = world.address_of(0).id;
         world.cloud.by_hand(&address, |address| address.binding = None);

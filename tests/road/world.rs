@@ -66,6 +66,9 @@ impl Random for Half {
     }
 }
 
+/// The operator's drift interval.
+pub const DRIFT: Duration = Duration::from_secs(300);
+
 pub struct World {
     pub tap: Arc<Tap>,
     pub cloud: Arc<Simulated>,
@@ -324,6 +327,7 @@ fn operator(
         clock.clone(),
         ClusterId::new("cluster"),
         "operator at node-1".into(),
+        DRIFT,
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),
