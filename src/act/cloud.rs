@@ -16,10 +16,10 @@ impl Actor {
         new: &NewFloatingIp,
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
-        self.confirm_pod(round, pod).await?;
+        self.confirm_pod(round, pod, new.binding.fixed_ip).await?;
         let made = cloud.create(self.permit()?, new).await.map_err(Cause::Cloud)?;
         tracing::info!(address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");
-        self.confirm_pod(round, pod).await
+        self.confirm_pod(round, pod, new.binding.fixed_ip).await
     }
 
     pub(super) async fn bind(
@@ -32,7 +32,7 @@ impl Actor {
         marker: Option<&OwnerMarker>,
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
-        self.confirm_pod(round, pod).await?;
+        self.confirm_pod(round, pod, to.fixed_ip).await?;
         let change = Change::Bind { to: to.clone(), description: marker.map(ToString::to_string) };
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
         let now = cloud.get(id).await.map_err(Cause::Cloud)?;
@@ -40,7 +40,7 @@ impl Actor {
             return Err(Cause::LookAgain("the address leads elsewhere after it was bound"));
         }
         tracing::info!(%id, to = %to.fixed_ip, "bound");
-        self.confirm_pod(round, pod).await
+        self.confirm_pod(round, pod, to.fixed_ip).await
     }
 
     pub(super) async fn unbind(

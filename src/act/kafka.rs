@@ -79,7 +79,9 @@ impl Actor {
 fn cause(error: ApplyError) -> Cause {
     match error {
         ApplyError::Kafka(error) => Cause::Kafka(error),
-        ApplyError::NotApplied(_) => Cause::ListenerNotApplied(error.to_string()),
+        ApplyError::NotApplied(_) | ApplyError::StillStored { .. } => {
+            Cause::ListenerNotApplied(error.to_string())
+        }
         ApplyError::NotLeading => Cause::NotLeading,
     }
 }

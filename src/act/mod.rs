@@ -1,13 +1,13 @@
 //! All writing: one function for each action, each under a permit that is taken right before the write.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use crate::{
     api::KafkaExternalAccess,
     cloud::{Clouds, FloatingIps},
     kafka::Brokers,
     kubernetes::{Kubernetes, KubernetesError},
-    observe::{Observer, credential},
+    observe::{Observer, credential, pod_view},
     plan::{
         Action, PodIdentity,
         desired::{Desired, WantedProvider},
@@ -115,13 +115,15 @@ impl Actor {
         self.clouds.open(&credential).map_err(Cause::Cloud)
     }
 
-    /// The pod is still the one that was observed, and not on its way out.
-    async fn confirm_pod(&self, round: &Round<'_>, pod: &PodIdentity) -> Result<(), Cause> {
+    /// The pod is still the one that was observed, not on its way out, and has that address: a pod whose sandbox is
+    /// made anew keeps its UID and gets another one.
+    async fn confirm_pod(&self, round: &Round<'_>, pod: &PodIdentity, ip: Ipv4Addr) -> Result<(), Cause> {
         let now =
             self.kubernetes.pod(&round.desired.key.namespace, &pod.name).await.map_err(Cause::Kubernetes)?;
-        let same = now.is_some_and(|now| {
-            now.metadata.uid.as_deref() == Some(pod.uid.as_str()) && now.metadata.deletion_timestamp.is_none()
-        });
+        let same = now
+            .as_ref()
+            .and_then(|now| pod_view(now, &round.desired.stateful_set))
+            .is_some_and(|(_, now)| now.identity == *pod && now.ip == Some(ip) && !now.terminating);
         if same { Ok(()) } else { Err(Cause::LookAgain("the pod is another one now")) }
     }
 }

@@ -38,6 +38,16 @@ pub enum ApplyError {
         "the broker stored the listener but did not open it in time: {0}; the settings were removed again"
     )]
     NotApplied(String),
+    /// Stored, not opened in time, and not taken back either.
+    #[error(
+        "the broker stored the listener but did not open it in time: {seen}; removing the settings failed as well: {error}; they may still be stored, see kafka-configs --entity-type brokers --describe"
+    )]
+    StillStored {
+        /// What was seen last at the listener.
+        seen: String,
+        /// Why the settings could not be removed.
+        error: KafkaError,
+    },
     /// Another replica may lead.
     #[error("this replica does not lead")]
     NotLeading,
@@ -62,8 +72,11 @@ pub async fn apply(
         Err(refused) => return Err(refused),
     };
     let Err(last) = seen else { return Ok(()) };
-    alter(subject, &take_back(), Validate::AndApply).await?;
-    Err(ApplyError::NotApplied(last))
+    Err(match alter(subject, &take_back(), Validate::AndApply).await {
+        Err(ApplyError::Kafka(error)) => ApplyError::StillStored { seen: last, error },
+        Err(other) => other,
+        Ok(()) => ApplyError::NotApplied(last),
+    })
 }
 
 /// Removes our settings and confirms by the broker's own view that nothing of `endpoint` is left.

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Container, Pod, PodSpec},
 };
-use kube::ResourceExt;
+use kube::{ResourceExt, core::Selector};
 
 use super::Observer;
 use crate::{
@@ -105,12 +105,14 @@ fn other(object: &KafkaExternalAccess) -> OtherAccess {
     }
 }
 
+/// The StatefulSet's selector as the API takes it. The API server has checked it when it was written.
 fn selector(set: &StatefulSet) -> String {
-    let labels = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    let selector = set.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
+    Selector::try_from(selector).map(|selector| selector.to_string()).unwrap_or_default()
 }
 
-fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
+/// A pod of the StatefulSet with this name, and its ordinal; `None`: not named as one.
+pub fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
     let ordinal = pod.name_any().strip_prefix(set)?.strip_prefix('-')?.parse().ok().map(Ordinal)?;
     let status = pod.status.as_ref();
     let ended = status
@@ -139,7 +141,9 @@ fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {
         port.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&desired.internal_listener))
     });
     let internal = listeners.get(&desired.internal_listener).map(|listener| listener.port);
-    let listening: BTreeSet<u16> = ports.iter().filter_map(|port| number(port.container_port)).collect();
+    // Those of its neighbours too: the address leads to the pod.
+    let all_ports = pod.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let listening: BTreeSet<u16> = all_ports.filter_map(|port| number(port.container_port)).collect();
     StatefulSetView {
         uid: Uid::new(set.uid().unwrap_or_default()),
         replicas: spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
@@ -190,6 +194,32 @@ fn argument(word: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors_with_expressions_are_taken_over() {
+        let set = serde_json::json!({"metadata": {}, "spec": {"serviceName": "s", "template": {}, "selector": {
+            "matchLabels": {"app": "kafka"},
+            "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]}}});
+        let set: StatefulSet = serde_json::from_value(set).expect("a StatefulSet");
+        assert_eq!(selector(&set), "app=kafka,tier in (a,b)");
+    }
+
+    #[test]
+    fn ports_of_sidecars_are_reachable_through_the_address_as_well() {
+        let object = serde_json::json!({
+            "apiVersion": "kafkaaccess.dev/v1alpha1", "kind": "KafkaExternalAccess",
+            "metadata": {"name": "a", "namespace": "b", "uid": "c"},
+            "spec": {"kafka": {"statefulSet": {"name": "kafka"}}, "addresses": {"provider": {"type": "Static"}}}});
+        let object: KafkaExternalAccess = serde_json::from_value(object).expect("an object");
+        let set = serde_json::json!({"metadata": {}, "spec": {"serviceName": "s", "selector": {}, "template": {
+            "spec": {"containers": [
+                {"name": "kafka", "env": [{"name": "KAFKA_LISTENERS", "value": "INTERNAL://:9092"}]},
+                {"name": "exporter", "ports": [{"containerPort": 9404}]}]}}}});
+        let set: StatefulSet = serde_json::from_value(set).expect("a StatefulSet");
+        let desired = crate::plan::desired::desired(&object).expect("a servable spec");
+        let view = stateful_set_view(&set, &desired);
+        assert_eq!((view.internal_port, view.listening_ports), (Some(9092), BTreeSet::from([9092, 9404])));
+    }
 
     #[test]
     fn listeners_are_found_within_a_shell_line_and_not_confused_with_advertised_ones() {

@@ -22,6 +22,7 @@ mod kubernetes;
 
 pub use cloud::{Freshness, credential};
 pub use kafka::{ClientMaterial, external_security, internal_port};
+pub use kubernetes::pod_view;
 
 /// Reads Kubernetes, cloud and Kafka.
 pub struct Observer {
