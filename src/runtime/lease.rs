@@ -1,8 +1,8 @@
 //! Leadership by a Lease object.
 //!
 //! Own code, because a boolean that a task updates cannot tell a process that was stopped and goes on that its lease
-//! is over. Here the right to write is computed at each write from the monotonic clock: it ends [`MARGIN`] before the
-//! lease does, counted from the moment the last successful renewal was **sent**.
+//! is over. Here the right to write is computed at each write from the monotonic clock: it ends a fifth of the
+//! lease before the lease does, counted from the moment the last successful renewal was **sent**.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,14 +20,27 @@ use crate::{
     seams::{Clock, Leadership, WritePermit},
 };
 
-/// How long a lease lasts without renewal.
-pub const DURATION: Duration = Duration::from_secs(15);
-/// Time between renewals.
-pub const RENEW: Duration = Duration::from_secs(5);
-/// How long before its end the leader stops writing.
-pub const MARGIN: Duration = Duration::from_secs(3);
-/// Time between looks of one who does not lead.
-pub const RETRY: Duration = Duration::from_secs(2);
+/// Time between looks of one who does not lead, at most.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The times of an election; all follow from how long a lease lasts.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// A lease without renewal.
+    lasts: Duration,
+    /// Between renewals: two may fail.
+    renew: Duration,
+    /// How long before its end the leader stops writing.
+    margin: Duration,
+    /// Between looks of one who does not lead.
+    retry: Duration,
+}
+
+impl Times {
+    fn new(lasts: Duration) -> Self {
+        Self { lasts, renew: lasts / 3, margin: lasts / 5, retry: RETRY.min(lasts / 5) }
+    }
+}
 
 /// What the record of the lease means for `me`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +74,7 @@ pub struct LeaseHolder {
     namespace: String,
     name: String,
     me: String,
+    times: Times,
     state: Mutex<State>,
 }
 
@@ -76,13 +90,15 @@ struct State {
 }
 
 impl LeaseHolder {
-    /// A candidate called `me`; must be unique among replicas, restarts included.
+    /// A candidate called `me`; must be unique among replicas, restarts included. A lease that is not renewed lasts for
+    /// `lasts`, in whole seconds.
     pub fn new(
         kubernetes: Arc<dyn Kubernetes>,
         clock: Arc<dyn Clock>,
         namespace: &str,
         name: &str,
         me: &str,
+        lasts: Duration,
     ) -> Self {
         Self {
             kubernetes,
@@ -90,6 +106,7 @@ impl LeaseHolder {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             me: me.to_owned(),
+            times: Times::new(lasts),
             state: Mutex::default(),
         }
     }
@@ -97,11 +114,11 @@ impl LeaseHolder {
     /// One look at the lease, and a claim where that is right. Returns how long to wait before the next.
     pub async fn turn(&self) -> Duration {
         match self.try_claim().await {
-            Ok(true) => RENEW,
-            Ok(false) => RETRY,
+            Ok(true) => self.times.renew,
+            Ok(false) => self.times.retry,
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be claimed");
-                RETRY
+                self.times.retry
             }
         }
     }
@@ -115,7 +132,7 @@ impl LeaseHolder {
         let lasts = spec
             .lease_duration_seconds
             .and_then(|s| u64::try_from(s).ok())
-            .map_or(DURATION, Duration::from_secs);
+            .map_or(self.times.lasts, Duration::from_secs);
         if evaluate(spec.holder_identity.as_deref(), &self.me, unchanged_for, lasts) == Verdict::Wait {
             return Ok(false);
         }
@@ -128,7 +145,7 @@ impl LeaseHolder {
                     state.since = Some(self.clock.now());
                 }
                 if !state.released {
-                    state.until = Some(now + DURATION - MARGIN);
+                    state.until = Some(now + self.times.lasts - self.times.margin);
                 }
                 Ok(true)
             }
@@ -160,7 +177,7 @@ impl LeaseHolder {
             metadata: ObjectMeta { managed_fields: None, ..metadata },
             spec: Some(LeaseSpec {
                 holder_identity: holder,
-                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                lease_duration_seconds: i32::try_from(self.times.lasts.as_secs()).ok(),
                 acquire_time: if changes_hands { Some(now.clone()) } else { spec.acquire_time.clone() },
                 renew_time: Some(now),
                 lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(changes_hands)),
@@ -215,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_free_lease_and_ones_own_are_claimed_and_anothers_only_when_it_is_over() {
-        let lasts = DURATION;
+        let lasts = Duration::from_secs(15);
         assert_eq!(evaluate(None, "me", Duration::ZERO, lasts), Verdict::Claim);
         assert_eq!(evaluate(Some(""), "me", Duration::ZERO, lasts), Verdict::Claim);
         assert_eq!(evaluate(Some("me"), "me", Duration::ZERO, lasts), Verdict::Claim);

@@ -52,6 +52,9 @@ pub struct RunArgs {
     /// Name of the leader lease
     #[arg(long, env = "KEA_LEASE_NAME", default_value = "kafka-external-access")]
     pub lease_name: String,
+    /// How long the lease of a replica that died keeps the others from taking over, for example `15s`
+    #[arg(long, env = "KEA_LEASE_DURATION", default_value = "15s", value_parser = interval)]
+    pub lease_duration: Duration,
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, env = "KEA_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -102,6 +105,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         &args.lease_namespace,
         &args.lease_name,
         &instance,
+        args.lease_duration,
     );
     let lease = Arc::new(lease);
     let queue: Arc<WorkQueue<AccessKey>> = Arc::new(WorkQueue::new(clock.clone(), random.clone()));

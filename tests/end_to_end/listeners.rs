@@ -55,7 +55,7 @@ fn a_stored_value_that_hides_the_configuration_is_named_and_not_overwritten() {
         world.kafka_configs(2, &["--alter", "--add-config", admin]).expect("the value can be stored by hand");
         world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
         restart(world, "kafka-2").await;
-        world.delete_stored_listeners(2);
+        world.delete_stored_listeners(2).await;
         world.condition("Ready", "True", Duration::from_secs(120)).await;
     });
 }

@@ -32,7 +32,7 @@ impl Operator {
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let child = lab
             .command(env!("CARGO_BIN_EXE_kafka-external-access"))
-            .args(["run", "--listen", LISTEN, "--drift-interval", "5s"])
+            .args(["run", "--listen", LISTEN, "--drift-interval", "5s", "--lease-duration", "5s"])
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")
             .stdin(Stdio::null())
@@ -50,7 +50,7 @@ impl Operator {
         let _ = self.child.wait();
     }
 
-    /// Waits until it leads; a former leader that was killed holds the lease for its 15 s.
+    /// Waits until it leads; a former leader that was killed holds the lease for its 5 s.
     pub fn wait_until_it_leads(&self) {
         let start = Instant::now();
         while !leads() {

@@ -11,7 +11,11 @@ use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{Pod, Secret},
 };
-use kafka_external_access::api::{BrokerState, FINALIZER, KafkaExternalAccess};
+use kafka_external_access::{
+    api::{BrokerState, FINALIZER, KafkaExternalAccess},
+    kafka::{Brokers, ListenerSetting, Security, SettingChange, Target, Validate, admin::TcpBrokers},
+    seams::{Leadership, SoleReplica},
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -125,7 +129,7 @@ impl World {
         self.scale(3).await;
         self.brokers_registered(3).await;
         for broker in 0..3 {
-            self.delete_stored_listeners(broker);
+            self.delete_stored_listeners(broker).await;
         }
     }
 
@@ -347,11 +351,23 @@ impl World {
         self.vm_kcat(&["-L", "-m", "5", "-b", address]).map(|text| table(&text))
     }
 
-    /// Removes the stored listener settings of a broker with Kafka's own tool.
-    pub fn delete_stored_listeners(&self, broker: u32) {
-        let keys = "listeners,advertised.listeners,listener.security.protocol.map";
-        // Kafka refuses to delete a key that is not stored: fine.
-        let _ = self.kafka_configs(broker, &["--alter", "--delete-config", keys]);
+    /// Removes what is stored of a broker's listeners. Kafka's own tool would take seconds for each.
+    pub async fn delete_stored_listeners(&self, broker: u32) {
+        let at = (self.pod_ip(&format!("kafka-{broker}")).await, 9092).into();
+        let internal = Target { at, security: Security::default(), step_timeout: Duration::from_secs(5) };
+        let view = self
+            .eventually("the broker shows what it has stored", Duration::from_secs(30), async || {
+                TcpBrokers.describe(&internal).await
+            })
+            .await;
+        let stored = |setting: &ListenerSetting| view.setting(*setting).dynamic.is_some();
+        let changes: Vec<SettingChange> =
+            ListenerSetting::ALL.into_iter().filter(stored).map(SettingChange::Delete).collect();
+        if !changes.is_empty() {
+            let permit = SoleReplica.permit().expect("nobody else leads");
+            let removed = TcpBrokers.alter(permit, &internal, view.node, &changes, Validate::AndApply).await;
+            removed.expect("stored settings can be removed");
+        }
     }
 
     /// `kafka-configs` for one broker, run in the client pod.
