@@ -4,7 +4,7 @@
 use super::{Actor, Round};
 use crate::{
     cloud::{Binding, Change, NewFloatingIp},
-    domain::{AddressId, OwnerMarker, Revision},
+    domain::{AddressId, OwnerMarker, QosPolicyId, Revision},
     plan::{PodIdentity, failure::Cause},
 };
 
@@ -55,6 +55,20 @@ impl Actor {
             .await
             .map_err(Cause::Cloud)?;
         tracing::info!(%id, "unbound");
+        Ok(())
+    }
+
+    pub(super) async fn limit(
+        &self,
+        round: &Round<'_>,
+        id: &AddressId,
+        read_at: Revision,
+        policy: &QosPolicyId,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        let change = Change::Limit(policy.clone());
+        cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
+        tracing::info!(%id, %policy, "limited");
         Ok(())
     }
 

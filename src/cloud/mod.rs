@@ -135,6 +135,33 @@ pub struct NewFloatingIp {
     pub qos_policy: Option<QosPolicyId>,
 }
 
+/// A bandwidth policy. Directions are the pod's: egress leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QosPolicy {
+    /// Its identifier.
+    pub id: QosPolicyId,
+    /// Its name.
+    pub name: String,
+    /// Kilobits per second from the pod; `None`: no limit.
+    pub egress_kbps: Option<u32>,
+    /// Kilobits per second towards the pod; `None`: no limit.
+    pub ingress_kbps: Option<u32>,
+}
+
+/// The one policy among those that answer to a name or identifier.
+///
+/// # Errors
+/// [`CloudFault::QosPolicyUnknown`], [`CloudFault::QosPolicyAmbiguous`].
+fn one_policy(found: Vec<QosPolicy>, name: &str) -> Result<QosPolicy, CloudFault> {
+    let count = found.len();
+    let mut found = found.into_iter();
+    match (found.next(), count) {
+        (Some(one), 1) => Ok(one),
+        (None, _) => Err(CloudFault::QosPolicyUnknown { name: name.to_owned() }),
+        _ => Err(CloudFault::QosPolicyAmbiguous { name: name.to_owned(), count }),
+    }
+}
+
 /// One change of a floating IP. There is no empty change: an empty PUT unbinds (Networking API v2.0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -152,6 +179,8 @@ pub enum Change {
     },
     /// Only the description.
     Describe(String),
+    /// Only the bandwidth policy; the binding and its connections stay.
+    Limit(QosPolicyId),
 }
 
 /// Which kind of network a name should mean.
@@ -175,6 +204,10 @@ pub trait FloatingIps: Send + Sync {
 
     /// The one network of that name or identifier. Errors: [`CloudFault::NetworkUnknown`], [`CloudFault::NetworkAmbiguous`].
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError>;
+
+    /// The one bandwidth policy of that name or identifier that the project may use, with its limits.
+    /// Errors: [`CloudFault::QosPolicyUnknown`], [`CloudFault::QosPolicyAmbiguous`].
+    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError>;
 
     /// **All** floating IPs of the project: every page, or an error. Checked against the project on the client.
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError>;
@@ -270,6 +303,20 @@ pub enum CloudFault {
         /// How many answer to it.
         count: usize,
     },
+    /// No bandwidth policy of that name or identifier.
+    #[error("no QoS policy is called \"{name}\"")]
+    QosPolicyUnknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// Several bandwidth policies of that name.
+    #[error("{count} QoS policies are called \"{name}\"; give the identifier")]
+    QosPolicyAmbiguous {
+        /// The name asked for.
+        name: String,
+        /// How many answer to it.
+        count: usize,
+    },
     /// 404 `ExternalGatewayForFloatingIPNotFound`.
     #[error("no router joins the pod network with the external network: {0}")]
     NoRouter(String),
@@ -308,6 +355,8 @@ impl CloudFault {
             | InUseByPortForwarding(_)
             | NetworkUnknown { .. }
             | NetworkAmbiguous { .. }
+            | QosPolicyUnknown { .. }
+            | QosPolicyAmbiguous { .. }
             | NoRouter(_)
             | Refused(_)
             | Configuration(_) => ErrorClass::Terminal,

@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use super::Observer;
 use crate::{
     api::FINALIZER,
-    cloud::{CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port},
+    cloud::{CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port, QosPolicy},
     domain::{AccessKey, NetworkId, Ordinal},
     kubernetes::KubernetesError,
     plan::{
@@ -55,6 +55,7 @@ struct Asked {
     credential: Credential,
     pod_network: Option<NetworkId>,
     pods: BTreeMap<Ordinal, PodView>,
+    policies: BTreeSet<String>,
 }
 
 /// What one object wants to know.
@@ -63,6 +64,7 @@ struct Question<'a> {
     floating_network: &'a str,
     pod_network: Option<&'a str>,
     pods: &'a BTreeMap<Ordinal, PodView>,
+    policies: BTreeSet<String>,
     secret_held: bool,
     freshness: Freshness,
 }
@@ -72,6 +74,7 @@ struct Question<'a> {
 struct Surroundings {
     ports: BTreeMap<Ordinal, Vec<Port>>,
     rules: Result<Vec<IngressRule>, CloudError>,
+    policies: BTreeMap<String, Result<QosPolicy, CloudError>>,
 }
 
 impl Sightings {
@@ -135,6 +138,7 @@ impl Observer {
             floating_network,
             pod_network: pod_network.as_deref(),
             pods,
+            policies: desired.qos_policies(),
             secret_held: secret.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
             freshness,
         };
@@ -165,15 +169,21 @@ impl Observer {
             None => None,
         };
         let list = self.sightings.list_of(&credential);
-        let asked = Asked { credential, pod_network, pods: question.pods.clone() };
+        let asked = Asked {
+            credential,
+            pod_network,
+            pods: question.pods.clone(),
+            policies: question.policies.clone(),
+        };
         let anew = self.sightings.asks_anew(question.key, &asked);
         let freshness = if anew { Freshness::Now } else { question.freshness };
         let (addresses, around) = futures::try_join!(
             self.addresses(cloud, &list, freshness),
             self.around(cloud, question.key, asked, freshness)
         )?;
-        let (Surroundings { ports, rules }, secret_held) = (around, question.secret_held);
-        Ok((CloudView { project, floating_network, addresses, ports, rules, secret_held }, freshness))
+        let (Surroundings { ports, rules, policies }, secret_held) = (around, question.secret_held);
+        let view = CloudView { project, floating_network, addresses, ports, rules, policies, secret_held };
+        Ok((view, freshness))
     }
 
     /// Who needs the list while another one reads it waits for that reading.
@@ -215,18 +225,10 @@ impl Observer {
             return Ok(known);
         }
         let asked_at = self.clock.monotonic();
-        let ips: BTreeMap<Ordinal, Ipv4Addr> =
-            asked.pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.ip?))).collect();
-        let wanted: BTreeSet<Ipv4Addr> = ips.values().copied().collect();
-        let ports = if wanted.is_empty() {
-            Vec::new()
-        } else {
-            cloud.ports(asked.pod_network.as_ref(), &wanted).await?
-        };
-        let groups: BTreeSet<_> =
-            ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
-        let rules = if groups.is_empty() { Ok(Vec::new()) } else { cloud.ingress_rules(&groups).await };
-        let seen = Surroundings { ports: by_ordinal(&ips, &ports), rules };
+        let (around, policies) =
+            futures::join!(ports_and_rules(cloud, &asked), policies(cloud, &asked.policies));
+        let (ports, rules) = around?;
+        let seen = Surroundings { ports, rules, policies };
         let mut known = self.sightings.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key.clone(), (asked_at, asked, seen.clone()));
         Ok(seen)
@@ -259,6 +261,28 @@ pub fn credential(secret: &Secret, cloud_name: &str) -> Result<Credential, Strin
 /// Only the data makes another credential: our own finalizer changes `resourceVersion` too, and would cost a login.
 fn data_version(secret: &Secret) -> String {
     secret.uid().unwrap_or_default()
+}
+
+type PortsAndRules = (BTreeMap<Ordinal, Vec<Port>>, Result<Vec<IngressRule>, CloudError>);
+
+async fn ports_and_rules(cloud: &dyn FloatingIps, asked: &Asked) -> Result<PortsAndRules, CloudError> {
+    let ips: BTreeMap<Ordinal, Ipv4Addr> =
+        asked.pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.ip?))).collect();
+    let wanted: BTreeSet<Ipv4Addr> = ips.values().copied().collect();
+    let ports =
+        if wanted.is_empty() { Vec::new() } else { cloud.ports(asked.pod_network.as_ref(), &wanted).await? };
+    let groups: BTreeSet<_> = ports.iter().flat_map(|port| port.security_groups.iter().cloned()).collect();
+    let rules = if groups.is_empty() { Ok(Vec::new()) } else { cloud.ingress_rules(&groups).await };
+    Ok((by_ordinal(&ips, &ports), rules))
+}
+
+/// Each policy that the spec names; one that is not found is the planner's to tell.
+async fn policies(
+    cloud: &dyn FloatingIps,
+    names: &BTreeSet<String>,
+) -> BTreeMap<String, Result<QosPolicy, CloudError>> {
+    let asked = names.iter().map(|name| async move { (name.clone(), cloud.qos_policy(name).await) });
+    futures::future::join_all(asked).await.into_iter().collect()
 }
 
 fn by_ordinal(ips: &BTreeMap<Ordinal, Ipv4Addr>, ports: &[Port]) -> BTreeMap<Ordinal, Vec<Port>> {

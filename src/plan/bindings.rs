@@ -97,7 +97,7 @@ struct KnownTarget<'a> {
 pub(super) struct Bindings<'a> {
     pub(super) desired: &'a Desired,
     pub(super) observed: &'a Observed,
-    cloud: &'a CloudView,
+    pub(super) cloud: &'a CloudView,
     pub(super) memory: &'a Memory,
     pub(super) now: Timestamp,
     pub(super) holdings: Holdings<'a>,
@@ -276,7 +276,8 @@ impl<'a> Bindings<'a> {
         };
         if let (Some(bound), None) = (address.bound_to(&target.binding, ordinal), &marker) {
             self.held(ordinal, address, adopted, Some(Outside::Bound(bound)));
-            return self.settle_or(ordinal, Verdict::Settled);
+            let verdict = self.limit(ordinal, address, adopted);
+            return self.settle_or(ordinal, verdict);
         }
         self.held(ordinal, address, adopted, None);
         if let Some(verdict) = self.holds_back(ordinal, address, &target) {
@@ -380,6 +381,10 @@ impl<'a> Bindings<'a> {
             let error = CloudError { operation: "create a floating IP", fault: pause.fault.clone() };
             return self.settle_or(ordinal, Verdict::Refused(problem_of_cloud(&error)));
         }
+        let qos_policy = match self.limit_of(ordinal) {
+            Ok(policy) => policy.map(|policy| policy.id.clone()),
+            Err(verdict) => return self.settle_or(ordinal, verdict),
+        };
         self.plan.wait(ordinal, Reason::InProgress, "an address is being allocated");
         self.plan.actions.push(Action::Allocate {
             ordinal,
@@ -388,7 +393,7 @@ impl<'a> Bindings<'a> {
                 network: self.cloud.floating_network.clone(),
                 description: ownership::marker(self.desired, self.observed, ordinal).to_string(),
                 binding: target.binding,
-                qos_policy: None,
+                qos_policy,
             },
         });
     }

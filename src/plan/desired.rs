@@ -38,6 +38,10 @@ pub struct Desired {
     pub provider: WantedProvider,
     /// What happens to unused addresses.
     pub retention: RetentionPolicy,
+    /// Bandwidth policy of every address, name or identifier; `None`: whatever policy it has is left as it is.
+    pub qos_policy: Option<String>,
+    /// Bandwidth policies of single brokers.
+    pub qos_policy_of: BTreeMap<Ordinal, String>,
     /// The user accepts that more than the listener is reachable.
     pub accept_exposure: bool,
     /// Addresses to adopt (OpenStack) or to use (Static); unique.
@@ -50,6 +54,18 @@ pub struct Desired {
     pub probe_interval: Duration,
     /// Limit for each step of a probe.
     pub probe_timeout: Duration,
+}
+
+impl Desired {
+    /// The bandwidth policy of one broker's address, where the spec names one.
+    pub fn qos_policy_for(&self, ordinal: Ordinal) -> Option<&str> {
+        self.qos_policy_of.get(&ordinal).or(self.qos_policy.as_ref()).map(String::as_str)
+    }
+
+    /// All bandwidth policies that the spec names.
+    pub fn qos_policies(&self) -> BTreeSet<String> {
+        self.qos_policy_of.values().chain(&self.qos_policy).cloned().collect()
+    }
 }
 
 /// The listener for clients outside.
@@ -108,6 +124,14 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         listener: listener(spec)?,
         provider: provider(spec)?,
         retention: spec.addresses.retention_policy,
+        qos_policy: spec.addresses.bandwidth.as_ref().map(|bandwidth| bandwidth.qos_policy.clone()),
+        qos_policy_of: spec
+            .brokers
+            .iter()
+            .filter_map(|broker| {
+                Some((Ordinal(broker.ordinal), broker.bandwidth.as_ref()?.qos_policy.clone()))
+            })
+            .collect(),
         accept_exposure: spec.addresses.accept_exposure,
         chosen_addresses: chosen_addresses(spec)?,
         advertised_hosts: advertised_hosts(spec)?,

@@ -90,6 +90,8 @@ pub fn problem_of_cloud(error: &CloudError) -> Problem {
         CloudFault::PortAlreadyBound(_) => Reason::PortHasForeignAddress,
         CloudFault::InUseByPortForwarding(_) => Reason::AddressInUse,
         CloudFault::NetworkUnknown { .. } => Reason::NetworkNotFound,
+        CloudFault::QosPolicyUnknown { .. } => Reason::QosPolicyNotFound,
+        CloudFault::QosPolicyAmbiguous { .. } => Reason::QosPolicyAmbiguous,
         CloudFault::NetworkAmbiguous { .. } => Reason::NetworkAmbiguous,
         CloudFault::NoRouter(_) => Reason::NoRouter,
         CloudFault::Configuration(_) => Reason::SecretMalformed,

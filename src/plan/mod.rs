@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `desired.rs` | is the spec servable, and what does it want |
 //! | `bindings.rs` | which address leads to which broker |
+//! | `limits.rs` | how much an address may carry |
 //! | `leftovers.rs` | what happens to addresses that no broker needs |
 //! | `exposure.rs` | may an address be bound to a port at all |
 //! | `listeners.rs` | what each broker should advertise, and how it learns it |
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use crate::{
     api::{Mode, conditions::Reason},
     cloud::{Binding, BoundAddress, NewFloatingIp},
-    domain::{AddressId, Endpoint, NodeId, Ordinal, OwnerMarker, Revision, Uid},
+    domain::{AddressId, Endpoint, NodeId, Ordinal, OwnerMarker, QosPolicyId, Revision, Uid},
     kafka::SettingChange,
 };
 
@@ -28,6 +29,7 @@ pub mod desired;
 mod exposure;
 pub mod failure;
 mod leftovers;
+mod limits;
 mod listeners;
 pub mod memory;
 pub mod observed;
@@ -274,6 +276,17 @@ pub enum Action {
         /// Its revision when it was read.
         read_at: Revision,
     },
+    /// One PUT that sets the bandwidth policy; the binding and its connections stay.
+    Limit {
+        /// The broker it is for.
+        ordinal: Ordinal,
+        /// The address.
+        id: AddressId,
+        /// Its revision when it was read.
+        read_at: Revision,
+        /// The policy.
+        policy: QosPolicyId,
+    },
     /// One PUT that turns our marker into the retained one; the binding stays.
     Retain {
         /// The broker it is for.
@@ -327,6 +340,7 @@ impl Action {
             Self::Allocate { ordinal, .. }
             | Self::Bind { ordinal, .. }
             | Self::Unbind { ordinal, .. }
+            | Self::Limit { ordinal, .. }
             | Self::Retain { ordinal, .. }
             | Self::Release { ordinal, .. }
             | Self::Advertise { ordinal, .. }

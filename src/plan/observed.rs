@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::KafkaExternalAccessStatus,
-    cloud::{CloudError, FloatingIp, IngressRule, Port},
+    cloud::{CloudError, FloatingIp, IngressRule, Port, QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{BrokerView, KafkaError, probe},
     plan::PodIdentity,
@@ -152,6 +152,8 @@ pub struct CloudView {
     pub ports: BTreeMap<Ordinal, Vec<Port>>,
     /// Ingress rules of those ports' groups; an error is a warning, never a refusal.
     pub rules: Result<Vec<IngressRule>, CloudError>,
+    /// The bandwidth policies that the spec names.
+    pub policies: BTreeMap<String, Result<QosPolicy, CloudError>>,
     /// Our finalizer is on the Secret.
     pub secret_held: bool,
 }

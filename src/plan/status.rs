@@ -10,6 +10,7 @@ use super::{
     desired::Desired,
     exposure,
     failure::Failure,
+    limits,
     listeners::{ProbeVerdict, judge},
     memory::Memory,
     observed::{CloudState, Observed},
@@ -338,6 +339,10 @@ impl Teller<'_> {
             state,
             reason: problem.as_ref().map(|problem| problem.reason.to_string()),
             message: problem.as_ref().map(|problem| shortened(&problem.message)),
+            bandwidth: match (&self.observed.cloud, held.and_then(|held| held.id.as_ref())) {
+                (CloudState::Seen(cloud), Some(id)) => limits::told(self.desired, cloud, ordinal, id),
+                _ => previous.and_then(|b| b.bandwidth),
+            },
             health: self.health(ordinal, previous),
         }
     }

@@ -18,6 +18,9 @@ pub fn action(action: &Action, desired: &Desired) -> String {
             format!("{taken} address {id} of {} to {}", pod(*ordinal), to.fixed_ip)
         }
         Action::Unbind { ordinal, id, .. } => format!("unbind address {id} of {}", pod(*ordinal)),
+        Action::Limit { ordinal, id, policy, .. } => {
+            format!("limit address {id} of {} by QoS policy {policy}", pod(*ordinal))
+        }
         Action::Retain { ordinal, id, .. } => format!("mark address {id} of {} as retained", pod(*ordinal)),
         Action::Release { ordinal, id, .. } => format!("release address {id} of {}", pod(*ordinal)),
         Action::Advertise { ordinal, endpoint, .. } => {

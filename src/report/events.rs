@@ -88,6 +88,9 @@ pub fn done(action: &Action, desired: &Desired) -> Option<Note> {
             ("Bound", format!("bound the address of {} to {}", pod(*ordinal), to.fixed_ip))
         }
         Action::Unbind { ordinal, .. } => ("Unbound", format!("unbound the address of {}", pod(*ordinal))),
+        Action::Limit { ordinal, policy, .. } => {
+            ("Limited", format!("limited the address of {} by QoS policy {policy}", pod(*ordinal)))
+        }
         Action::Retain { ordinal, .. } => {
             ("Retained", format!("kept the address of {} for an object of this name", pod(*ordinal)))
         }

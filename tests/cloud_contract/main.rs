@@ -14,7 +14,7 @@ use std::{
 
 use kafka_external_access::{
     cloud::{Binding, FloatingIps, IngressRule, NetworkKind, simulated::Simulated},
-    domain::{AddressId, NetworkId, PortId, SecurityGroupId},
+    domain::{AddressId, NetworkId, PortId, QosPolicyId, SecurityGroupId},
 };
 
 use suite::World;
@@ -92,6 +92,10 @@ impl World for InMemory {
             remote_group: None,
         }]);
         assert!(self.cloud.change_port(port, |port| port.security_groups = vec![group]));
+    }
+
+    fn share_policy(&self, name: &str, egress: Option<u32>, ingress: Option<u32>) -> QosPolicyId {
+        self.cloud.add_policy(name, egress, ingress)
     }
 
     fn set_quota(&self, floating_ips: usize) {

@@ -8,7 +8,7 @@ use kafka_external_access::{
         Binding, Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind,
         NewFloatingIp,
     },
-    domain::{AddressId, ErrorClass, PortId},
+    domain::{AddressId, ErrorClass, PortId, QosPolicyId},
     seams::{Leadership, SoleReplica, WritePermit},
 };
 
@@ -34,6 +34,8 @@ pub trait World {
     fn forward(&self, address: &AddressId, to: &Binding);
     /// A group of its own for the port, with one rule: TCP to `ports` from `from` or from anywhere.
     fn admit(&self, port: &PortId, ports: Option<(u16, u16)>, from: Option<&str>);
+    /// An administrator shares a bandwidth policy of that name with these limits, in kilobits per second. Each call makes one more.
+    fn share_policy(&self, name: &str, egress: Option<u32>, ingress: Option<u32>) -> QosPolicyId;
     /// Floating IPs that the project may have.
     fn set_quota(&self, floating_ips: usize);
     /// The external network has no address left, or has again.
@@ -78,6 +80,11 @@ macro_rules! every_sentence {
             a_network_that_is_unknown_or_of_the_wrong_kind_is_told
             an_ambiguous_network_is_told_with_its_count
             the_project_owns_what_it_creates
+            a_policy_is_found_by_name_and_by_identifier_with_its_limits
+            a_policy_that_is_unknown_or_ambiguous_is_told
+            an_address_is_created_with_its_policy
+            another_policy_leaves_binding_and_description
+            a_policy_that_is_gone_is_refused_and_nothing_is_left_over
         }
     };
 }
@@ -453,4 +460,77 @@ pub async fn the_project_owns_what_it_creates(world: &dyn World) {
     assert_eq!(create(world, &target).await.project, project);
     let ports = world.cloud(500).ports(None, &BTreeSet::from([target.fixed_ip])).await.expect("ports");
     assert_eq!(ports.into_iter().map(|port| port.project).collect::<Vec<_>>(), [project]);
+}
+
+async fn create_limited(
+    world: &dyn World,
+    target: &Binding,
+    policy: &QosPolicyId,
+) -> Result<FloatingIp, CloudError> {
+    let cloud = world.cloud(500);
+    let network = cloud.network(world.networks()[0], NetworkKind::External).await?;
+    let (description, binding) = (MARKER.to_owned(), target.clone());
+    let new = NewFloatingIp { network, description, binding, qos_policy: Some(policy.clone()) };
+    cloud.create(permit(), &new).await
+}
+
+pub async fn a_policy_is_found_by_name_and_by_identifier_with_its_limits(world: &dyn World) {
+    let cloud = world.cloud(500);
+    let limits = [(Some(100_000), Some(50_000)), (None, Some(20_000)), (Some(10_000), None), (None, None)];
+    for (number, (egress, ingress)) in limits.into_iter().enumerate() {
+        let name = format!("contract-limit-{number}");
+        let id = world.share_policy(&name, egress, ingress);
+        for asked in [name.as_str(), id.as_str()] {
+            let found = cloud.qos_policy(asked).await.expect("a policy");
+            assert_eq!((found.id, found.name), (id.clone(), name.clone()));
+            assert_eq!((found.egress_kbps, found.ingress_kbps), (egress, ingress), "{asked}");
+        }
+    }
+}
+
+pub async fn a_policy_that_is_unknown_or_ambiguous_is_told(world: &dyn World) {
+    let cloud = world.cloud(500);
+    for name in ["no such policy", "00000000-0000-4000-8000-000000000000"] {
+        let unknown = CloudFault::QosPolicyUnknown { name: name.to_owned() };
+        assert_eq!(fault(cloud.qos_policy(name).await), unknown);
+    }
+    let name = "contract-limit-twice";
+    for _ in 0..2 {
+        world.share_policy(name, None, None);
+    }
+    let ambiguous = CloudFault::QosPolicyAmbiguous { name: name.to_owned(), count: 2 };
+    assert_eq!(fault(cloud.qos_policy(name).await), ambiguous);
+}
+
+pub async fn an_address_is_created_with_its_policy(world: &dyn World) {
+    let policy = world.share_policy("contract-limit", Some(100_000), None);
+    let target = one(world);
+    let made = create_limited(world, &target, &policy).await.expect("an address");
+    assert_eq!((made.qos_policy.as_ref(), made.binding.as_ref()), (Some(&policy), Some(&target)));
+    assert_eq!(read(world, &made.id).await.qos_policy, Some(policy));
+}
+
+pub async fn another_policy_leaves_binding_and_description(world: &dyn World) {
+    let (first, second) =
+        (world.share_policy("contract-limit", None, None), world.share_policy("contract-more", None, None));
+    let target = one(world);
+    let made = create_limited(world, &target, &first).await.expect("an address");
+    let changed = update(world, &made, Change::Limit(second.clone())).await.expect("another policy");
+    assert_eq!((changed.qos_policy.as_ref(), changed.binding.as_ref()), (Some(&second), Some(&target)));
+    assert_eq!(changed.description, MARKER);
+    let unlimited = create(world, &one(world)).await;
+    assert_eq!(unlimited.qos_policy, None);
+    let limited = update(world, &unlimited, Change::Limit(first.clone())).await.expect("a first policy");
+    assert_eq!((limited.qos_policy, limited.binding), (Some(first), unlimited.binding));
+}
+
+pub async fn a_policy_that_is_gone_is_refused_and_nothing_is_left_over(world: &dyn World) {
+    let (target, nothing) = (one(world), QosPolicyId::new("00000000-0000-4000-8000-000000000000"));
+    let refusal = fault(create_limited(world, &target, &nothing).await);
+    assert!(matches!(refusal, CloudFault::NotFound(_)), "{refusal:?}");
+    assert!(list(world).await.is_empty());
+    let made = create(world, &target).await;
+    let refusal = fault(update(world, &made, Change::Limit(nothing)).await);
+    assert!(matches!(refusal, CloudFault::NotFound(_)), "{refusal:?}");
+    assert_eq!(read(world, &made.id).await.binding, Some(target));
 }

@@ -10,6 +10,7 @@ mod world;
 mod addresses;
 mod first_steps;
 mod kraft;
+mod limits;
 mod listeners;
 mod outages;
 mod refusals;

@@ -80,8 +80,8 @@ impl Operator {
     /// The last lines of its log, for messages.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("cloud call")).collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
     }
 }
 

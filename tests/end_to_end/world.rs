@@ -120,6 +120,7 @@ impl World {
         for address in self.demo.floating_ips().expect("floating IPs can be listed") {
             self.demo.delete_floating_ip(&address.id).expect("a floating IP can be deleted");
         }
+        self.remove_policies();
         self.admin
             .set_floating_ip_quota(&self.cloud.facts().demo.project_id, Some(50))
             .expect("the quota can be set");
@@ -130,6 +131,17 @@ impl World {
         self.brokers_registered(3).await;
         for broker in 0..3 {
             self.delete_stored_listeners(broker).await;
+        }
+    }
+
+    /// Bandwidth policies that tests have made.
+    fn remove_policies(&self) {
+        let list = self.admin.network("GET", "/qos/policies", None).expect("policies can be listed");
+        for policy in list["policies"].as_array().into_iter().flatten() {
+            if policy["name"].as_str().is_some_and(|name| name.starts_with("end-to-end")) {
+                let path = format!("/qos/policies/{}", policy["id"].as_str().unwrap_or_default());
+                self.admin.network("DELETE", &path, None).expect("a policy can be removed");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use kafka_external_access::{
         Binding, Clouds, Credential, FloatingIps,
         openstack::{CallObserver, CallOutcome, Neutron, OpenStackClouds, clouds_yaml},
     },
-    domain::{AddressId, PortId},
+    domain::{AddressId, PortId, QosPolicyId},
     runtime::clock::SystemClock,
 };
 use lab::{
@@ -129,6 +129,11 @@ impl Real {
                 self.admin.network("DELETE", &path, None).expect("an object removed");
             }
         }
+        let policies = self.admin.network("GET", "/qos/policies", None).expect("policies");
+        for policy in all(policies, "policies").iter().filter(|policy| named_ours(policy)) {
+            let path = format!("/qos/policies/{}", id_of(policy));
+            self.admin.network("DELETE", &path, None).expect("a policy removed");
+        }
         let users = self.admin.identity("GET", "/users", None).expect("users");
         for user in all(users, "users").iter().filter(|user| named_ours(user)) {
             let path = format!("/users/{}", id_of(user));
@@ -224,6 +229,19 @@ impl World for Real {
         };
         self.demo.add_rule(&group, &rule).expect("a rule");
         self.demo.update_port(port.as_str(), &json!({"security_groups": [group]})).expect("its own group");
+    }
+
+    fn share_policy(&self, name: &str, egress: Option<u32>, ingress: Option<u32>) -> QosPolicyId {
+        let policy = json!({"policy": {"name": name, "shared": true}});
+        let made = self.admin.network("POST", "/qos/policies", Some(&policy)).expect("a policy");
+        let id = id_of(&made["policy"]).to_owned();
+        for (direction, limit) in [("egress", egress), ("ingress", ingress)] {
+            let Some(kbps) = limit else { continue };
+            let rule = json!({"bandwidth_limit_rule": {"max_kbps": kbps, "direction": direction}});
+            let path = format!("/qos/policies/{id}/bandwidth_limit_rules");
+            self.admin.network("POST", &path, Some(&rule)).expect("a rule");
+        }
+        QosPolicyId::new(id)
     }
 
     fn set_quota(&self, floating_ips: usize) {

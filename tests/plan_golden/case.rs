@@ -9,10 +9,10 @@ use std::{
 use jiff::Timestamp;
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus},
-    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port},
+    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, QosPolicy},
     domain::{
-        AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId, Revision,
-        SecurityGroupId, Uid,
+        AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId,
+        QosPolicyId, Revision, SecurityGroupId, Uid,
     },
     kafka::{
         BrokerView, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingValue, Step, probe::Report,
@@ -62,6 +62,9 @@ pub struct Case {
     addresses: Vec<Address>,
     #[serde(default)]
     cloud: String,
+    /// Bandwidth policies by name: `unknown`, `two`, else an identifier.
+    #[serde(default)]
+    policies: BTreeMap<String, String>,
     #[serde(default)]
     status: KafkaExternalAccessStatus,
     #[serde(default)]
@@ -92,6 +95,8 @@ struct Address {
     bound: Option<String>,
     #[serde(default)]
     forwarding: bool,
+    /// Identifier of its bandwidth policy.
+    policy: Option<String>,
     #[serde(default)]
     age: u64,
 }
@@ -142,6 +147,20 @@ fn ip(ordinal: u32) -> Ipv4Addr {
 
 fn port_id(ordinal: u32) -> PortId {
     PortId::new(format!("port-{ordinal}"))
+}
+
+/// 100 Mbit/s from the broker, 50 towards it.
+fn policy(name: &str, kind: &str) -> Result<QosPolicy, CloudError> {
+    let name = name.to_owned();
+    let fault = match kind {
+        "unknown" => CloudFault::QosPolicyUnknown { name },
+        "two" => CloudFault::QosPolicyAmbiguous { name, count: 2 },
+        id => {
+            let (egress_kbps, ingress_kbps) = (Some(100_000), Some(50_000));
+            return Ok(QosPolicy { id: QosPolicyId::new(id), name, egress_kbps, ingress_kbps });
+        }
+    };
+    Err(CloudError { operation: "find the QoS policy", fault })
 }
 
 fn merge(into: &mut Value, patch: &Value) {
@@ -288,6 +307,7 @@ impl Case {
             addresses: self.addresses.iter().map(|address| self.floating_ip(address)).collect(),
             ports: ordinals.map(|ordinal| (Ordinal(ordinal), self.ports_of(ordinal))).collect(),
             rules,
+            policies: self.policies.iter().map(|(name, kind)| (name.clone(), policy(name, kind))).collect(),
             secret_held: self.held,
         }
     }
@@ -334,7 +354,7 @@ impl Case {
             binding,
             has_port_forwardings: address.forwarding,
             description,
-            qos_policy: None,
+            qos_policy: address.policy.as_ref().map(QosPolicyId::new),
             revision: Revision(1),
             created_at: Some(ago(1000 + address.age)),
         }

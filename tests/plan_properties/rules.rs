@@ -9,7 +9,7 @@ use kafka_external_access::{
     plan::{Action, Plan, desired::Desired},
 };
 
-use crate::world::{CLUSTER, UID, World};
+use crate::world::{CLUSTER, UID, World, policy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
@@ -101,6 +101,7 @@ pub fn action_is_allowed(world: &World, desired: &Desired, action: &Action) {
                 assert!(is_adopted(world, address) && (at_own_broker() || own()), "{address:?}");
             }
         }
+        Action::Limit { ordinal, id, .. } => assert_eq!(whose(find(world, id)), Whose::Ours(ordinal.0)),
         Action::Retain { ordinal, id, .. } => assert_eq!(whose(find(world, id)), Whose::Ours(ordinal.0)),
         Action::Release { ordinal, id, .. } => {
             let address = find(world, id);
@@ -182,6 +183,9 @@ pub fn everything_works(world: &World, status: &KafkaExternalAccessStatus) {
         let ours: Vec<_> = ours.collect();
         assert_eq!(ours.len(), 1, "broker {ordinal}: {ours:?} {status:#?}");
         assert_eq!(ours[0].binding, world.target(ordinal), "{status:#?}");
+        if world.object.spec.addresses.bandwidth.is_some() {
+            assert_eq!(ours[0].qos_policy, Some(policy().id), "{status:#?}");
+        }
         if world.object.spec.listener.is_some() {
             let told = world.told(ordinal).map(|endpoint| endpoint.host);
             assert_eq!(told, Some(ours[0].address.to_string()), "{status:#?}");

@@ -11,7 +11,7 @@ use kafka_external_access::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::world::{Broker, CLUSTER, Pod, Rules, UID, World, binding};
+use crate::world::{Broker, CLUSTER, POLICY, Pod, Rules, UID, World, binding};
 
 /// More brokers than any case has.
 pub const MOST: u32 = 4;
@@ -52,6 +52,7 @@ pub struct Start {
     pub retain_when_deleted: bool,
     pub delete_when_scaled: bool,
     pub accept_exposure: bool,
+    pub limited: bool,
     pub rules: Rules,
     pub kraft: bool,
     pub addresses: Vec<(Kind, Place)>,
@@ -112,7 +113,7 @@ fn place() -> impl Strategy<Value = Place> {
 pub fn start() -> impl Strategy<Value = Start> {
     let listener = prop_oneof![Just(Listener::LeftOut), Just(Listener::Auto), Just(Listener::Manual)];
     let addresses = prop::collection::vec((kind(), place()), 0..4);
-    let flags = any::<(bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool, bool)>();
     let kraft = prop::bool::weighted(0.1);
     (0..=MOST, listener, flags, rules(), kraft, addresses).prop_map(
         |(replicas, listener, flags, rules, kraft, addresses)| Start {
@@ -121,6 +122,7 @@ pub fn start() -> impl Strategy<Value = Start> {
             retain_when_deleted: flags.0,
             delete_when_scaled: flags.1,
             accept_exposure: flags.2,
+            limited: flags.3,
             rules,
             kraft,
             addresses,
@@ -200,6 +202,9 @@ impl Start {
                 }},
             },
         });
+        if self.limited {
+            spec["addresses"]["bandwidth"] = json!({"qosPolicy": POLICY});
+        }
         let rollout = if self.listener == Listener::Manual { "Manual" } else { "Auto" };
         if self.listener != Listener::LeftOut {
             spec["listener"] = json!({"name": "EXTERNAL", "port": 9094, "rollout": rollout});
@@ -320,7 +325,12 @@ fn adopt(world: &mut World, ordinal: u32, index: usize) {
     let brokers = &mut world.object.spec.brokers;
     let chosen = brokers.iter().any(|b| b.ordinal == ordinal || b.address == Some(address.address));
     if !used && !named && !chosen {
-        brokers.push(BrokerOverride { ordinal, address: Some(address.address), advertised_host: None });
+        brokers.push(BrokerOverride {
+            ordinal,
+            address: Some(address.address),
+            advertised_host: None,
+            bandwidth: None,
+        });
     }
 }
 

@@ -10,10 +10,10 @@ use std::{
 use jiff::Timestamp;
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
-    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NewFloatingIp, Port},
+    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NewFloatingIp, Port, QosPolicy},
     domain::{
-        AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId, Revision,
-        SecurityGroupId, Uid,
+        AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId,
+        QosPolicyId, Revision, SecurityGroupId, Uid,
     },
     kafka::{
         BrokerView, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange, SettingValue, Step,
@@ -31,6 +31,8 @@ use kafka_external_access::{
 
 pub const CLUSTER: &str = "c1";
 pub const UID: &str = "u1";
+/// The bandwidth policy that some specs name.
+pub const POLICY: &str = "kafka-100mbit";
 const PROJECT: &str = "p1";
 const PORT: u16 = 9094;
 const INTERNAL_PORT: u16 = 9092;
@@ -201,6 +203,7 @@ impl World {
             addresses: self.addresses.clone(),
             ports: with_address.map(|(ordinal, pod)| (Ordinal(*ordinal), ports_of(*ordinal, pod))).collect(),
             rules: Ok(rules),
+            policies: [(POLICY.to_owned(), Ok(policy()))].into(),
             secret_held: self.secret_held,
         }
     }
@@ -284,6 +287,11 @@ impl World {
                 }
             }
             Action::Unbind { id, read_at, .. } => self.address(id, Some(*read_at)).binding = None,
+            Action::Limit { id, read_at, policy, .. } => {
+                let address = self.address(id, Some(*read_at));
+                assert_ne!(address.qos_policy.as_ref(), Some(policy), "changes nothing");
+                address.qos_policy = Some(policy.clone());
+            }
             Action::Retain { id, read_at, marker, .. } => {
                 self.address(id, Some(*read_at)).description = marker.retained().to_string();
             }
@@ -312,7 +320,8 @@ impl World {
             return Err(Cause::Cloud(CloudError { operation: "create a floating IP", fault }));
         }
         assert!(self.holder(&new.binding).is_none(), "port is taken: {new:?}");
-        self.new_address(&new.description, Some(new.binding.clone()));
+        let made = self.new_address(&new.description, Some(new.binding.clone()));
+        made.qos_policy.clone_from(&new.qos_policy);
         Ok(())
     }
 
@@ -327,6 +336,11 @@ impl World {
         address.revision.0 += 1;
         address
     }
+}
+
+pub fn policy() -> QosPolicy {
+    let (id, name) = (QosPolicyId::new("policy-1"), POLICY.to_owned());
+    QosPolicy { id, name, egress_kbps: Some(100_000), ingress_kbps: None }
 }
 
 fn node(ordinal: u32) -> NodeId {

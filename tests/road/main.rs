@@ -2,6 +2,7 @@
 
 mod brokers;
 mod kubernetes;
+mod limits;
 mod tap;
 mod world;
 

@@ -21,7 +21,7 @@ use kafka_external_access::{
     api::{KafkaExternalAccess, KafkaExternalAccessStatus},
     cloud::{
         Change, CloudError, Clouds, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind,
-        NewFloatingIp, Port,
+        NewFloatingIp, Port, QosPolicy,
     },
     domain::{AccessKey, AddressId, NetworkId, NodeId, ProjectId, Revision, SecurityGroupId, Uid},
     kafka::{BrokerView, Brokers, KafkaError, SettingChange, Target, Validate, probe::Report},
@@ -297,6 +297,10 @@ impl FloatingIps for TappedCloud {
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
         self.1.network(name_or_id, kind).await
     }
+    async fn qos_policy(&self, name: &str) -> Result<QosPolicy, CloudError> {
+        tapped!(self, Cloud, read qos_policy(name))
+    }
+
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
         tapped!(self, Cloud, read list())
     }

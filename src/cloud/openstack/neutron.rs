@@ -16,12 +16,12 @@ use super::{
     auth::{Keystone, Token},
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
-    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireRule},
+    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireRule},
 };
 use crate::{
     cloud::{
         Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind, NewFloatingIp,
-        Port,
+        Port, QosPolicy, one_policy,
     },
     domain::{AddressId, NetworkId, ProjectId, Revision, SecurityGroupId},
     seams::{Clock, WritePermit},
@@ -202,6 +202,17 @@ impl FloatingIps for Neutron {
         }
     }
 
+    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError> {
+        let operation = "find the QoS policy";
+        let field = if uuid::Uuid::try_parse(name_or_id).is_ok() { "id" } else { "name" };
+        let query = vec![(field, name_or_id.to_owned())];
+        let found: Vec<WireQosPolicy> =
+            self.pages(operation, "qos/policies", &query, |policy: &WireQosPolicy| policy.id.clone()).await?;
+        let asked = |policy: &WireQosPolicy| policy.id == name_or_id || policy.name == name_or_id;
+        let found = found.into_iter().filter(asked).map(QosPolicy::from).collect();
+        one_policy(found, name_or_id).map_err(|fault| CloudError { operation, fault })
+    }
+
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
         let project = self.project().await?;
         let query = vec![("project_id", project.as_str().to_owned())];
@@ -285,6 +296,7 @@ impl FloatingIps for Neutron {
             Change::Bind { .. } => "bind a floating IP",
             Change::Unbind { .. } => "unbind a floating IP",
             Change::Describe(_) => "describe a floating IP",
+            Change::Limit(_) => "limit a floating IP",
         };
         let path = format!("floatingips/{id}");
         let body = wire::update(change);

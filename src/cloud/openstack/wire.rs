@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::clouds_yaml::{ApplicationCredential, Domain, Identity, Name};
 use crate::{
-    cloud::{Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port},
+    cloud::{Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port, QosPolicy},
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
 };
 
@@ -86,14 +86,21 @@ pub struct One<T> {
 /// A page of a collection; `links` says whether there is another.
 #[derive(Deserialize)]
 pub struct Page<T> {
-    #[serde(alias = "floatingips", alias = "ports", alias = "networks", alias = "security_group_rules")]
+    #[serde(
+        alias = "floatingips",
+        alias = "ports",
+        alias = "networks",
+        alias = "security_group_rules",
+        alias = "policies"
+    )]
     pub items: Vec<T>,
     #[serde(
         default,
         alias = "floatingips_links",
         alias = "ports_links",
         alias = "networks_links",
-        alias = "security_group_rules_links"
+        alias = "security_group_rules_links",
+        alias = "policies_links"
     )]
     pub links: Vec<Link>,
 }
@@ -228,6 +235,34 @@ impl From<WireRule> for IngressRule {
     }
 }
 
+#[derive(Deserialize)]
+pub struct WireQosPolicy {
+    pub id: String,
+    pub name: String,
+    #[serde(default)]
+    rules: Vec<WireQosRule>,
+}
+
+#[derive(Deserialize)]
+struct WireQosRule {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    direction: String,
+    max_kbps: Option<u32>,
+}
+
+impl From<WireQosPolicy> for QosPolicy {
+    fn from(wire: WireQosPolicy) -> Self {
+        let limit = |direction: &str| {
+            let limits = wire.rules.iter().filter(|rule| rule.kind == "bandwidth_limit");
+            limits.filter(|rule| rule.direction == direction).find_map(|rule| rule.max_kbps)
+        };
+        let (egress_kbps, ingress_kbps) = (limit("egress"), limit("ingress"));
+        Self { id: QosPolicyId::new(wire.id), name: wire.name, egress_kbps, ingress_kbps }
+    }
+}
+
 /// Body of `POST /v2.0/floatingips`: creation, marker and binding in one.
 pub fn create(new: &NewFloatingIp) -> Value {
     let mut floatingip = json!({
@@ -248,6 +283,7 @@ pub fn update(change: &Change) -> Value {
         Change::Bind { to, .. } => json!({"port_id": to.port, "fixed_ip_address": to.fixed_ip}),
         Change::Unbind { .. } => json!({"port_id": null}),
         Change::Describe(description) => json!({"description": description}),
+        Change::Limit(policy) => json!({"qos_policy_id": policy}),
     };
     if let Change::Bind { description: Some(text), .. } | Change::Unbind { description: Some(text) } = change
     {

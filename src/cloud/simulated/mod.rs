@@ -25,12 +25,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Binding, Change, CloudError, CloudFault, Clouds, Credential, FloatingIp, FloatingIps, IngressRule,
-    NetworkKind, NewFloatingIp, Port,
+    NetworkKind, NewFloatingIp, Port, QosPolicy, one_policy,
 };
 use crate::{
-    domain::{AddressId, NetworkId, PortId, ProjectId, Revision, SecurityGroupId},
+    domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
     seams::WritePermit,
 };
+
+mod by_hand;
 
 const PROJECT: &str = "demo";
 const EXTERNAL: &str = "public";
@@ -66,6 +68,7 @@ struct Network {
 #[derive(Debug, Default)]
 struct State {
     networks: BTreeMap<NetworkId, Network>,
+    policies: Vec<QosPolicy>,
     addresses: BTreeMap<AddressId, FloatingIp>,
     ports: BTreeMap<PortId, Port>,
     rules: Vec<IngressRule>,
@@ -137,10 +140,19 @@ impl State {
         }
     }
 
+    fn policy_exists(&self, id: &QosPolicyId) -> Result<(), CloudFault> {
+        let known = self.policies.iter().any(|policy| policy.id == *id);
+        if known { Ok(()) } else { Err(CloudFault::NotFound(format!("QoS policy {id}"))) }
+    }
+
     fn create(&mut self, new: &NewFloatingIp, project: &str) -> Result<FloatingIp, CloudFault> {
         self.target_exists(&new.binding)?;
         self.target_is_free(&new.binding, None)?;
-        self.insert(Some(new.binding.clone()), &new.description, project)
+        new.qos_policy.as_ref().map_or(Ok(()), |policy| self.policy_exists(policy))?;
+        let made = self.insert(Some(new.binding.clone()), &new.description, project)?;
+        let known = self.addresses.entry(made.id.clone()).or_insert(made);
+        known.qos_policy.clone_from(&new.qos_policy);
+        Ok(known.clone())
     }
 
     fn insert(
@@ -187,7 +199,7 @@ impl State {
         if current.revision != read_at {
             return Err(CloudFault::RevisionChanged);
         }
-        if current.has_port_forwardings && !matches!(change, Change::Describe(_)) {
+        if current.has_port_forwardings && matches!(change, Change::Bind { .. } | Change::Unbind { .. }) {
             return Err(CloudFault::InUseByPortForwarding(id.to_string()));
         }
         if let Change::Bind { to, .. } = change {
@@ -198,6 +210,10 @@ impl State {
             Change::Bind { to, description } => (Some(Some(to.clone())), description.clone()),
             Change::Unbind { description } => (Some(None), description.clone()),
             Change::Describe(description) => (None, Some(description.clone())),
+            Change::Limit(policy) => {
+                self.policy_exists(policy)?;
+                return Ok(self.alter(id, |address| address.qos_policy = Some(policy.clone())));
+            }
         };
         description.as_deref().map_or(Ok(()), described)?;
         Ok(self.alter(id, |address| {
@@ -234,139 +250,7 @@ fn described(text: &str) -> Result<(), CloudFault> {
     Ok(())
 }
 
-/// What people and other systems do to the cloud, and how it fails.
 impl Simulated {
-    /// A port of `project` with this address, as a pod gets one.
-    pub fn add_port(&self, project: &str, fixed_ip: Ipv4Addr) -> PortId {
-        self.add_port_on(&NetworkId::new(format!("network-{INTERNAL}")), project, vec![fixed_ip])
-    }
-
-    /// A port of `project` with these addresses of `network`.
-    pub fn add_port_on(&self, network: &NetworkId, project: &str, fixed_ips: Vec<Ipv4Addr>) -> PortId {
-        let mut state = self.lock();
-        let id = PortId::new(state.next_id("port"));
-        let port = Port {
-            id: id.clone(),
-            network: network.clone(),
-            project: ProjectId::new(project),
-            fixed_ips,
-            security_groups: vec![SecurityGroupId::new("group")],
-            port_security_enabled: Some(true),
-        };
-        state.ports.insert(id.clone(), port);
-        id
-    }
-
-    /// Somebody changes a port by hand. False: it does not exist.
-    pub fn change_port(&self, id: &PortId, change: impl FnOnce(&mut Port)) -> bool {
-        self.lock().ports.get_mut(id).map(change).is_some()
-    }
-
-    /// A further network. An internal one has no router.
-    pub fn add_network(&self, name: &str, kind: NetworkKind) -> NetworkId {
-        let mut state = self.lock();
-        let id = NetworkId::new(state.next_id("network"));
-        let network = Network { name: name.to_owned(), kind, routed: kind == NetworkKind::External };
-        state.networks.insert(id.clone(), network);
-        id
-    }
-
-    /// The port with this address goes, as it does with its pod: an address that was bound to it is unbound.
-    pub fn remove_port(&self, fixed_ip: Ipv4Addr) {
-        let mut state = self.lock();
-        let (gone, left) = std::mem::take(&mut state.ports)
-            .into_iter()
-            .partition(|(_, port): &(PortId, Port)| port.fixed_ips.contains(&fixed_ip));
-        state.ports = left;
-        let gone: BTreeMap<PortId, Port> = gone;
-        let bound_to_it = |address: &&FloatingIp| {
-            address.binding.as_ref().is_some_and(|binding| gone.contains_key(&binding.port))
-        };
-        let unbound: Vec<AddressId> =
-            state.addresses.values().filter(bound_to_it).map(|found| found.id.clone()).collect();
-        for id in unbound {
-            state.alter(&id, |address| address.binding = None);
-        }
-    }
-
-    /// The port that has this address.
-    pub fn binding_of(&self, fixed_ip: Ipv4Addr) -> Option<Binding> {
-        let state = self.lock();
-        let port = state.ports.values().find(|port| port.fixed_ips.contains(&fixed_ip))?;
-        Some(Binding { port: port.id.clone(), fixed_ip })
-    }
-
-    /// An address that somebody else created.
-    ///
-    /// # Errors
-    /// Quota and pool, as for everybody.
-    pub fn add_address(
-        &self,
-        project: &str,
-        description: &str,
-        binding: Option<Binding>,
-    ) -> Result<FloatingIp, CloudFault> {
-        self.lock().insert(binding, description, project)
-    }
-
-    /// Somebody changes an address by hand, whatever its revision. False: it does not exist.
-    pub fn by_hand(&self, id: &AddressId, change: impl FnOnce(&mut FloatingIp)) -> bool {
-        let mut state = self.lock();
-        let exists = state.addresses.contains_key(id);
-        if exists {
-            state.alter(id, change);
-        }
-        exists
-    }
-
-    /// Somebody deletes an address by hand.
-    pub fn delete_by_hand(&self, id: &AddressId) {
-        self.lock().addresses.remove(id);
-    }
-
-    /// Every address of every project.
-    pub fn addresses(&self) -> Vec<FloatingIp> {
-        self.lock().addresses.values().cloned().collect()
-    }
-
-    /// Floating IPs that the project may have.
-    pub fn set_quota(&self, quota: usize) {
-        self.lock().quota = quota;
-    }
-
-    /// The addresses that are left to give out.
-    pub fn set_pool(&self, pool: impl IntoIterator<Item = Ipv4Addr>) {
-        self.lock().pool = pool.into_iter().collect();
-    }
-
-    /// The ingress rules of the group that every port has.
-    pub fn set_rules(&self, rules: Vec<IngressRule>) {
-        self.lock().rules = rules;
-    }
-
-    /// What happens to the next mutating calls, one each; `None`: nothing unusual.
-    pub fn script(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
-        self.lock().faults.extend(faults);
-    }
-
-    /// Every call fails so until it is `None` again.
-    pub fn set_down(&self, fault: Option<CloudFault>) {
-        self.lock().down = fault;
-    }
-
-    /// What was late comes now; what is not possible any more does not.
-    pub fn arrive(&self) {
-        let mut state = self.lock();
-        for late in std::mem::take(&mut state.late) {
-            // A request that comes late is refused like any other, and nobody is told.
-            let _ = match late {
-                Late::Create(new) => state.create(&new, PROJECT).map(drop),
-                Late::Update(id, read_at, change) => state.update(&id, read_at, &change).map(drop),
-                Late::Delete(id, read_at) => state.delete(&id, read_at),
-            };
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -432,6 +316,14 @@ impl FloatingIps for Simulated {
             [] => Err(error(operation, CloudFault::NetworkUnknown { name, kind })),
             several => Err(error(operation, CloudFault::NetworkAmbiguous { name, count: several.len() })),
         }
+    }
+
+    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError> {
+        let operation = "find the QoS policy";
+        let state = self.up(operation)?;
+        let asked = |policy: &&QosPolicy| policy.id.as_str() == name_or_id || policy.name == name_or_id;
+        one_policy(state.policies.iter().filter(asked).cloned().collect(), name_or_id)
+            .map_err(|fault| error(operation, fault))
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {

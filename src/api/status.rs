@@ -1,0 +1,146 @@
+//! What the object shows.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is true now, and what comes next. A record for people: it may hold the operator back, it never makes it act.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaExternalAccessStatus {
+    /// The `metadata.generation` that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`, `Programmed`, `Reachable`, `Progressing`, `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The project that the addresses belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "projectID")]
+    #[schemars(length(max = 64))]
+    pub project_id: Option<String>,
+    /// What clients outside are given. Set when every broker advertises; afterwards it shrinks only by the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 35000))]
+    pub bootstrap_servers: Option<String>,
+    /// Lines for a hosts file: address and the name that the broker advertises.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 320)))]
+    pub hosts: Vec<String>,
+    /// Texts for columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// One entry for each broker, and for each address that waits for its broker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
+    pub brokers: Vec<BrokerStatus>,
+    /// What is outstanding, in order, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), inner(length(max = 1024)))]
+    pub plan: Vec<String>,
+}
+
+/// Texts for columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Brokers that are ready, of all: `3/3`.
+    #[schemars(length(max = 16))]
+    pub ready: String,
+}
+
+/// One broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerStatus {
+    /// Position in the StatefulSet.
+    pub ordinal: u32,
+    /// The broker's id in Kafka, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<i32>,
+    /// The pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// The node that the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node: Option<String>,
+    /// The address inside that the address outside leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub target: Option<String>,
+    /// The address outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub address: Option<String>,
+    /// The address's identifier in the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "addressID")]
+    #[schemars(length(max = 64))]
+    pub address_id: Option<String>,
+    /// The address is the user's own, named in `spec.brokers`: it is bound and unbound, never changed or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<bool>,
+    /// `host:port` that the broker advertises to clients outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub advertised: Option<String>,
+    /// Where the broker stands.
+    pub state: BrokerState,
+    /// Why it stands there, one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// Why, and what to do, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// What the address may carry, where a policy of the spec says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<BrokerBandwidth>,
+    /// What the last probe through the address found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<BrokerHealth>,
+}
+
+/// Where a broker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BrokerState {
+    /// Address bound and advertised as the spec says.
+    Ready,
+    /// Something has to happen first; `reason` says what.
+    Waiting,
+    /// The address is kept for a broker that does not exist now.
+    Idle,
+    /// Refused or lost; `message` says what to do. The other brokers go on.
+    Refused,
+    /// On the way out after a deletion.
+    Releasing,
+}
+
+/// What the last probe through an address found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerHealth {
+    /// `True`, `False` or `Unknown`.
+    #[schemars(length(max = 8))]
+    pub reachable: String,
+    /// Where it was measured from.
+    #[schemars(length(max = 253))]
+    pub from: String,
+    /// When `reachable` changed last, RFC 3339.
+    #[schemars(length(max = 64))]
+    pub last_transition_time: String,
+}
+
+/// What an address may carry, in Mbit/s; left out: no limit in that direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerBandwidth {
+    /// From the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_egress_mbps: Option<u32>,
+    /// Towards the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_ingress_mbps: Option<u32>,
+}

@@ -1,0 +1,150 @@
+//! What people and other systems do to the simulated cloud, and how it fails.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{Fault, INTERNAL, Late, Network, PROJECT, Simulated};
+use crate::{
+    cloud::{Binding, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, QosPolicy},
+    domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, SecurityGroupId},
+};
+
+impl Simulated {
+    /// A port of `project` with this address, as a pod gets one.
+    pub fn add_port(&self, project: &str, fixed_ip: Ipv4Addr) -> PortId {
+        self.add_port_on(&NetworkId::new(format!("network-{INTERNAL}")), project, vec![fixed_ip])
+    }
+
+    /// A port of `project` with these addresses of `network`.
+    pub fn add_port_on(&self, network: &NetworkId, project: &str, fixed_ips: Vec<Ipv4Addr>) -> PortId {
+        let mut state = self.lock();
+        let id = PortId::new(state.next_id("port"));
+        let port = Port {
+            id: id.clone(),
+            network: network.clone(),
+            project: ProjectId::new(project),
+            fixed_ips,
+            security_groups: vec![SecurityGroupId::new("group")],
+            port_security_enabled: Some(true),
+        };
+        state.ports.insert(id.clone(), port);
+        id
+    }
+
+    /// Somebody changes a port by hand. False: it does not exist.
+    pub fn change_port(&self, id: &PortId, change: impl FnOnce(&mut Port)) -> bool {
+        self.lock().ports.get_mut(id).map(change).is_some()
+    }
+
+    /// A further network. An internal one has no router.
+    pub fn add_network(&self, name: &str, kind: NetworkKind) -> NetworkId {
+        let mut state = self.lock();
+        let id = NetworkId::new(state.next_id("network"));
+        let network = Network { name: name.to_owned(), kind, routed: kind == NetworkKind::External };
+        state.networks.insert(id.clone(), network);
+        id
+    }
+
+    /// The port with this address goes, as it does with its pod: an address that was bound to it is unbound.
+    pub fn remove_port(&self, fixed_ip: Ipv4Addr) {
+        let mut state = self.lock();
+        let (gone, left) = std::mem::take(&mut state.ports)
+            .into_iter()
+            .partition(|(_, port): &(PortId, Port)| port.fixed_ips.contains(&fixed_ip));
+        state.ports = left;
+        let gone: BTreeMap<PortId, Port> = gone;
+        let bound_to_it = |address: &&FloatingIp| {
+            address.binding.as_ref().is_some_and(|binding| gone.contains_key(&binding.port))
+        };
+        let unbound: Vec<AddressId> =
+            state.addresses.values().filter(bound_to_it).map(|found| found.id.clone()).collect();
+        for id in unbound {
+            state.alter(&id, |address| address.binding = None);
+        }
+    }
+
+    /// The port that has this address.
+    pub fn binding_of(&self, fixed_ip: Ipv4Addr) -> Option<Binding> {
+        let state = self.lock();
+        let port = state.ports.values().find(|port| port.fixed_ips.contains(&fixed_ip))?;
+        Some(Binding { port: port.id.clone(), fixed_ip })
+    }
+
+    /// An address that somebody else created.
+    ///
+    /// # Errors
+    /// Quota and pool, as for everybody.
+    pub fn add_address(
+        &self,
+        project: &str,
+        description: &str,
+        binding: Option<Binding>,
+    ) -> Result<FloatingIp, CloudFault> {
+        self.lock().insert(binding, description, project)
+    }
+
+    /// Somebody changes an address by hand, whatever its revision. False: it does not exist.
+    pub fn by_hand(&self, id: &AddressId, change: impl FnOnce(&mut FloatingIp)) -> bool {
+        let mut state = self.lock();
+        let exists = state.addresses.contains_key(id);
+        if exists {
+            state.alter(id, change);
+        }
+        exists
+    }
+
+    /// Somebody deletes an address by hand.
+    pub fn delete_by_hand(&self, id: &AddressId) {
+        self.lock().addresses.remove(id);
+    }
+
+    /// Every address of every project.
+    pub fn addresses(&self) -> Vec<FloatingIp> {
+        self.lock().addresses.values().cloned().collect()
+    }
+
+    /// An administrator makes a policy that the project may use.
+    pub fn add_policy(&self, name: &str, egress_kbps: Option<u32>, ingress_kbps: Option<u32>) -> QosPolicyId {
+        let mut state = self.lock();
+        let id = QosPolicyId::new(state.next_id("policy"));
+        state.policies.push(QosPolicy { id: id.clone(), name: name.to_owned(), egress_kbps, ingress_kbps });
+        id
+    }
+
+    /// Floating IPs that the project may have.
+    pub fn set_quota(&self, quota: usize) {
+        self.lock().quota = quota;
+    }
+
+    /// The addresses that are left to give out.
+    pub fn set_pool(&self, pool: impl IntoIterator<Item = Ipv4Addr>) {
+        self.lock().pool = pool.into_iter().collect();
+    }
+
+    /// The ingress rules of the group that every port has.
+    pub fn set_rules(&self, rules: Vec<IngressRule>) {
+        self.lock().rules = rules;
+    }
+
+    /// What happens to the next mutating calls, one each; `None`: nothing unusual.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// Every call fails so until it is `None` again.
+    pub fn set_down(&self, fault: Option<CloudFault>) {
+        self.lock().down = fault;
+    }
+
+    /// What was late comes now; what is not possible any more does not.
+    pub fn arrive(&self) {
+        let mut state = self.lock();
+        for late in std::mem::take(&mut state.late) {
+            // A request that comes late is refused like any other, and nobody is told.
+            let _ = match late {
+                Late::Create(new) => state.create(&new, PROJECT).map(drop),
+                Late::Update(id, read_at, change) => state.update(&id, read_at, &change).map(drop),
+                Late::Delete(id, read_at) => state.delete(&id, read_at),
+            };
+        }
+    }
+}
