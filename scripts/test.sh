@@ -30,8 +30,7 @@ finish() {
     # From the first explanation on; where there is none, how it ended.
     sed -n '/^failures:$/,$p' "$logs/$name" | grep . || tail -30 "$logs/$name"
   done
-  ((${#failed[@]} == 0)) || last=${failed[-1]}
-  grep '^test result' "$logs/$last" | tail -1
+  ((${#failed[@]})) || grep '^test result' "$logs/$last"
   exit $((${#failed[@]} > 0))
 }
 

@@ -16,6 +16,7 @@ pub mod kubernetes;
 pub mod listeners;
 pub mod observe;
 pub mod plan;
+pub mod preview;
 pub mod report;
 pub mod runtime;
 pub mod seams;

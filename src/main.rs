@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kafka_external_access::{api::KafkaExternalAccess, check, runtime};
+use kafka_external_access::{api::KafkaExternalAccess, check, preview, runtime};
 use kube::CustomResourceExt;
 
 /// Gives every Kafka broker a floating IP for life.
@@ -20,6 +20,8 @@ enum Command {
     Run(runtime::RunArgs),
     /// Print the CustomResourceDefinition
     Crd,
+    /// Show what the operator would do, and do nothing
+    Plan(preview::PlanArgs),
     /// Check every broker of a Kafka from where this runs; needs no right in Kubernetes
     Check(check::CheckArgs),
 }
@@ -46,6 +48,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Plan(args) => preview::run(args).await,
         Command::Check(args) => check::run(args).await,
     }
 }

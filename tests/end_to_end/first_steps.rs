@@ -196,3 +196,38 @@ fn kubectl_shows_which_address_is_which_broker_and_whether_it_works() {
         assert_eq!(condition(&object, "Ready"), Some(("True".into(), "Ready".into())));
     });
 }
+
+/// Exit code and text of `kafka-external-access plan`.
+fn preview(world: &crate::world::World, args: &[&str]) -> (Option<i32>, String) {
+    let output =
+        world.lab.command(env!("CARGO_BIN_EXE_kafka-external-access")).arg("plan").args(args).output();
+    let output = output.expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn the_plan_command_shows_what_an_apply_would_lead_to_before_anything_exists() {
+    in_lab("plan_command", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/smallest.json");
+        std::fs::write(file, crate::world::smallest().to_string()).expect("the file can be written");
+        let (code, text) = preview(world, &["-f", file]);
+        assert_eq!(code, Some(2), "{text}");
+        for ordinal in 0..3 {
+            assert!(text.contains(&format!("allocate an address for kafka-{ordinal}")), "{text}");
+        }
+        assert!(text.contains("no broker is restarted"), "{text}");
+        assert_eq!(world.neutron.mutations(), []);
+        assert!(world.access().await.is_none());
+
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.condition("Ready", "True", READY).await;
+        let (code, text) = preview(world, &["kafka", "-n", "ydata"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("nothing is outstanding") && text.contains("kafka-2  203.0.113."), "{text}");
+        let (code, text) = preview(world, &["nobody", "-n", "ydata"]);
+        assert_eq!((code, text.as_str()), (Some(1), "error: there is no KafkaExternalAccess ydata/nobody\n"));
+    });
+}
