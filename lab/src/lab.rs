@@ -145,6 +145,14 @@ impl Lab {
         self.sandbox.command(program).env("PATH", path).env("KUBECONFIG", &self.facts.kubeconfig)
     }
 
+    /// Ends the API server, and starts it again; returns when it is ready.
+    pub fn restart_api_server(&self) -> Result<()> {
+        if let Some(part) = Part::find(&self.sandbox, "kube-apiserver") {
+            part.stop(std::time::Duration::from_secs(30))?;
+        }
+        self.cluster.start_control_plane()
+    }
+
     /// Runs kubectl as administrator, which must succeed, and gives back what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.command("kubectl").args(args).text()

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::seams::{Clock, Random};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Keys, and when each is due.
 #[derive(Debug)]
@@ -50,8 +50,9 @@ impl<K: Ord + Clone> Schedule<K> {
         if outcome.failed {
             let failures = self.failures.entry(key.clone()).or_insert(0);
             *failures = failures.saturating_add(1);
+            // What a plan that rests on a failure wants to see later counts for nothing.
             let wait = backoff(*failures, fraction);
-            self.add(key.clone(), now + outcome.look_again.map_or(wait, |asked| asked.max(wait)));
+            self.add(key.clone(), now + wait);
             return;
         }
         self.failures.remove(key);
@@ -66,7 +67,7 @@ impl<K: Ord + Clone> Schedule<K> {
     }
 }
 
-/// Doubles from half a second to two minutes, with up to a fifth more so that keys spread.
+/// Doubles from half a second to a minute, with up to a fifth more so that keys spread.
 fn backoff(failures: u32, fraction: f64) -> Duration {
     let doubled = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
     doubled.min(LONGEST_BACKOFF).mul_f64(1.0 + 0.2 * fraction)
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn failures_back_off_and_a_success_forgets_them() {
         let mut s = schedule();
-        let failed = Outcome { look_again: None, failed: true };
+        let failed = Outcome { look_again: Some(seconds(300)), failed: true };
         for (n, wait) in [(1, 500), (2, 1000), (3, 2000)] {
             s.add("a", Duration::ZERO);
             assert_eq!(s.next(Duration::ZERO), Next::Run("a"), "{n}");

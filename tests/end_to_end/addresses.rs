@@ -53,6 +53,9 @@ async fn move_broker(world: &mut World) {
     assert_eq!(identity(&after), identity(&before), "same addresses");
     assert_eq!(world.neutron.count(&Method::PUT, "/floatingips"), 1, "{:?}", world.neutron.calls());
     assert_eq!(world.neutron.mutations().len(), 1, "{:?}", world.neutron.mutations());
+    let target = after[&1].fixed_ip_address.expect("a target").to_string();
+    let reads = world.neutron.sequential_reads_before_the_first_change(&target);
+    assert!((1..=2).contains(&reads), "{reads} reads one after the other: {:?}", world.neutron.calls());
 }
 
 #[test]
@@ -337,5 +340,37 @@ fn an_address_of_somebody_else_on_the_pods_port_is_not_touched() {
             .await;
         world.condition("Ready", "True", READY).await;
         world.accesses().get(NAME).await.expect("the object");
+    });
+}
+
+#[test]
+fn somebody_who_keeps_moving_an_address_away_is_not_fought() {
+    in_lab("contested", async |world| {
+        ready(world).await;
+        world.neutron.forget();
+        let limit = Duration::from_secs(120);
+        world
+            .eventually("the address is contested", limit, async || {
+                let address = world.ledger()[&0].clone();
+                if address.port_id.is_some() {
+                    world.unbind(&address);
+                }
+                let object = world.access().await.ok_or("no object")?;
+                match crate::world::condition(&object, "Programmed") {
+                    Some((_, reason)) if reason == "Contested" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        let bound = world.neutron.mutations().len();
+        assert!((2..=3).contains(&bound), "{:?}", world.neutron.mutations());
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert_eq!(world.neutron.mutations().len(), bound, "nothing more for half an hour");
+        world.broker(0, BrokerState::Refused, "Contested", READY).await;
+        world.broker(1, BrokerState::Ready, "", READY).await;
+        // Another process knows nothing of the quarrel, which is over.
+        assert!(world.terminate_operator());
+        world.start_operator();
+        world.condition("Ready", "True", READY).await;
     });
 }

@@ -136,3 +136,94 @@ fn manual_rollout_shows_the_settings_and_goes_on_when_the_user_has_made_them() {
         world.condition("Ready", "True", Duration::from_secs(90)).await;
     });
 }
+
+/// Changes the text of the brokers' command, for the last broker only, and waits until it runs so.
+async fn configure_last_broker(world: &World, from: &str, to: &str) {
+    let set = world.stateful_sets().get("kafka").await.expect("the StatefulSet");
+    let template = set.spec.and_then(|spec| spec.template.spec).expect("a template");
+    let mut command = template.containers[0].command.clone().expect("a command");
+    let line = command.last_mut().expect("a shell line");
+    assert!(line.contains(from), "{line}");
+    *line = line.replace(from, to);
+    let env = json!([
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    ]);
+    let container = json!({"name": "kafka", "command": command, "env": env});
+    world
+        .change_brokers(json!({
+            "spec": {
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}},
+                "template": {"spec": {"containers": [container]}},
+            },
+        }))
+        .await;
+}
+
+#[test]
+fn a_configuration_that_changes_under_a_stored_value_is_named_and_not_overwritten() {
+    in_lab("changed_later", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.condition("Ready", "True", READY).await;
+        let stored = || world.kafka_configs(2, &["--describe"]).expect("settings");
+        let before = stored();
+        configure_last_broker(
+            world,
+            "--override listeners=INTERNAL://:9092",
+            "--override listeners=INTERNAL://:9092,ADMIN://:9099",
+        )
+        .await;
+        let object = world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
+        let broker = object.status.expect("a status").brokers[2].clone();
+        assert!(broker.message.unwrap_or_default().contains("listeners"), "the key is named");
+        assert_eq!(stored(), before, "nothing was overwritten");
+        world.broker(0, BrokerState::Ready, "", READY).await;
+        restart(world, "kafka-2").await;
+    });
+}
+
+#[test]
+fn a_listener_that_is_bound_to_the_pods_address_gets_no_stored_neighbour() {
+    in_lab("pod_address", async |world| {
+        configure_last_broker(
+            world,
+            "--override listeners=INTERNAL://:9092",
+            "--override listeners=INTERNAL://$(POD_IP):9092",
+        )
+        .await;
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.broker(2, BrokerState::Refused, "PodAddressInListeners", READY).await;
+        world.broker(0, BrokerState::Ready, "", READY).await;
+        let stored = world.kafka_configs(2, &["--describe"]).expect("settings");
+        assert!(!stored.contains("EXTERNAL"), "{stored}");
+        restart(world, "kafka-2").await;
+    });
+}
+
+#[test]
+fn an_endpoint_that_another_broker_advertises_is_not_given_to_a_second() {
+    in_lab("endpoint_taken", async |world| {
+        let network = world.cloud.facts().external_network_id.clone();
+        let address = world.demo.create_floating_ip(&network, "somebody's", None).expect("an address");
+        let taken = format!("{}:{PORT}", address.floating_ip_address);
+        let by_hand = format!(
+            "listeners=[INTERNAL://:9092,OTHER://:9095],listener.security.protocol.map=[INTERNAL:PLAINTEXT,OTHER:PLAINTEXT],advertised.listeners=[INTERNAL://kafka-2.kafka-headless.ydata.svc:9092,OTHER://{taken}]"
+        );
+        world.kafka_configs(2, &["--alter", "--add-config", &by_hand]).expect("it can be stored by hand");
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        let chosen = json!([{"ordinal": 0, "address": address.floating_ip_address}]);
+        world.create(|object| object["spec"]["brokers"] = chosen).await;
+        world.broker(0, BrokerState::Refused, "EndpointTaken", READY).await;
+        world.broker(1, BrokerState::Ready, "", READY).await;
+        let stored = world.kafka_configs(0, &["--describe"]).expect("settings");
+        assert!(!stored.contains("EXTERNAL"), "{stored}");
+        restart(world, "kafka-0").await;
+        world.delete_stored_listeners(2).await;
+        world.broker(0, BrokerState::Ready, "", Duration::from_secs(90)).await;
+    });
+}

@@ -14,3 +14,4 @@ mod limits;
 mod listeners;
 mod outages;
 mod refusals;
+mod replicas;

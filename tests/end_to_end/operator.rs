@@ -15,24 +15,32 @@ use nix::{
     unistd::Pid,
 };
 
-const LISTEN: &str = "127.0.0.1:18080";
+/// Health and metrics of the operator, and of a second replica.
+const LISTEN: [&str; 2] = ["127.0.0.1:18080", "127.0.0.1:18081"];
 
 /// A running operator; ended when it is dropped.
 pub struct Operator {
     child: Child,
     log: PathBuf,
+    listen: &'static str,
 }
 
 impl Operator {
     /// Starts it with the administrator's kubeconfig; its log is appended to `<target>/end-to-end/<test>.log`.
     pub fn start(lab: &Lab, test: &str) -> Self {
+        Self::start_replica(lab, test, 0)
+    }
+
+    /// Starts the first or the second replica; they share the log.
+    pub fn start_replica(lab: &Lab, test: &str, replica: usize) -> Self {
+        let listen = LISTEN[replica];
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("end-to-end");
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
         let log = folder.join(format!("{test}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let child = lab
             .command(env!("CARGO_BIN_EXE_kafka-external-access"))
-            .args(["run", "--listen", LISTEN, "--drift-interval", "5s", "--lease-duration", "5s"])
+            .args(["run", "--listen", listen, "--drift-interval", "5s", "--lease-duration", "5s"])
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")
             .stdin(Stdio::null())
@@ -40,7 +48,7 @@ impl Operator {
             .stderr(file)
             .spawn()
             .expect("the operator starts");
-        Self { child, log }
+        Self { child, log, listen }
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -53,7 +61,7 @@ impl Operator {
     /// Waits until it leads; a former leader that was killed holds the lease for its 5 s.
     pub fn wait_until_it_leads(&self) {
         let start = Instant::now();
-        while !leads() {
+        while !self.leads() {
             assert!(
                 start.elapsed() < Duration::from_secs(30),
                 "the operator does not lead\n{}",
@@ -63,10 +71,28 @@ impl Operator {
         }
     }
 
+    /// What its own metric says.
+    pub fn leads(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.listen) else { return false };
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.listen);
+        let mut page = String::new();
+        // A process that was stopped accepts and does not answer.
+        let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let asked = patient
+            .and_then(|()| stream.write_all(request.as_bytes()))
+            .and_then(|()| stream.read_to_string(&mut page));
+        asked.is_ok() && page.contains("kafka_external_access_leader 1")
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"));
+        kill(pid, signal).expect("the operator exists");
+    }
+
     /// SIGTERM; true when it ended with code 0 within `limit`.
     pub fn terminate(&mut self, limit: Duration) -> bool {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"));
-        kill(pid, Signal::SIGTERM).expect("the operator runs");
+        self.signal(Signal::SIGTERM);
         let start = std::time::Instant::now();
         while start.elapsed() < limit {
             if let Some(status) = self.child.try_wait().expect("our own child") {
@@ -83,15 +109,6 @@ impl Operator {
         let lines: Vec<&str> = text.lines().filter(|line| !line.contains("cloud call")).collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
     }
-}
-
-/// What the operator's own metric says.
-fn leads() -> bool {
-    let Ok(mut stream) = TcpStream::connect(LISTEN) else { return false };
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {LISTEN}\r\nConnection: close\r\n\r\n");
-    let mut page = String::new();
-    let asked = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut page));
-    asked.is_ok() && page.contains("kafka_external_access_leader 1")
 }
 
 impl Drop for Operator {

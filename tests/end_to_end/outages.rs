@@ -170,3 +170,58 @@ fn a_token_that_is_revoked_is_renewed_without_a_word() {
             .await;
     });
 }
+
+#[test]
+fn an_api_server_that_is_restarted_costs_no_address_and_no_write() {
+    in_lab("api_server", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        world.condition("Ready", "True", READY).await;
+        let before: Vec<String> = world.ledger().into_values().map(|a| a.id).collect();
+        world.neutron.forget();
+        world.lab.restart_api_server().expect("the API server starts again");
+        // It watches and leads again: what happens now is acted on.
+        world.unbind(&world.ledger()[&1]);
+        world
+            .eventually("the address is bound again", Duration::from_secs(90), async || {
+                if world.ledger()[&1].port_id.is_some() { Ok(()) } else { Err(()) }
+            })
+            .await;
+        world.condition("Ready", "True", READY).await;
+        assert_eq!(world.neutron.mutations().len(), 1, "one PUT, for what was unbound by hand");
+        assert_eq!(world.ledger().into_values().map(|a| a.id).collect::<Vec<_>>(), before);
+    });
+}
+
+#[test]
+fn a_password_that_is_changed_holds_everything_as_it_is_until_the_secret_is_renewed() {
+    in_lab("rotated", async |world| {
+        let facts = world.cloud.facts().clone();
+        let project = (facts.demo.project.as_str(), facts.demo.project_id.as_str());
+        let name = format!("end-to-end-{}", std::process::id());
+        let mut user = world.admin.create_user(&name, "first", project, &["member"]).expect("a user");
+        world.apply_credential(&user).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        let before = world.condition("Ready", "True", READY).await;
+        let bound = world.ledger();
+        world.neutron.forget();
+        world.admin.set_password(&user.user_id, "second").expect("another password");
+        let object = world.reason("Programmed", "False", "CredentialsRefused", READY).await;
+        let servers = |object: &kafka_external_access::api::KafkaExternalAccess| {
+            object.status.clone().unwrap_or_default().bootstrap_servers
+        };
+        assert_eq!(servers(&object), servers(&before), "what was achieved stays told");
+        user.password = "second".to_owned();
+        world.apply_credential(&user).await;
+        world.condition("Ready", "True", READY).await;
+        assert_eq!(world.neutron.mutations(), [], "nothing was changed");
+        assert_eq!(
+            world.ledger().into_values().map(|a| a.port_id).collect::<Vec<_>>(),
+            bound.into_values().map(|a| a.port_id).collect::<Vec<_>>()
+        );
+        world.delete(Duration::from_secs(90)).await;
+        world.admin.identity("DELETE", &format!("/users/{}", user.user_id), None).expect("deleted");
+    });
+}

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -23,6 +23,8 @@ pub struct Call {
     pub query: String,
     /// 0: no answer was given.
     pub status: u16,
+    pub arrived: Instant,
+    pub answered: Instant,
 }
 
 /// What the proxy does to a call instead of passing it on.
@@ -105,6 +107,27 @@ impl Proxy {
             .collect()
     }
 
+    /// How many reads waited for each other between the one that asked for `about` and the first change.
+    pub fn sequential_reads_before_the_first_change(&self, about: &str) -> usize {
+        let calls = self.calls();
+        let change = calls.iter().find(|call| call.method == Method::PUT).expect("a change").arrived;
+        let asked = calls.iter().filter(|call| call.query.contains(about)).map(|call| call.arrived).min();
+        // What is read at the same time may arrive a little earlier.
+        let from = asked.expect("a read") - Duration::from_millis(20);
+        let mut reads: Vec<&Call> = calls
+            .iter()
+            .filter(|call| call.method == Method::GET && (from..change).contains(&call.arrived))
+            .collect();
+        reads.sort_by_key(|read| read.answered);
+        let mut chain = Vec::new();
+        for read in reads {
+            if chain.last().is_none_or(|last: &&Call| last.answered <= read.arrived) {
+                chain.push(read);
+            }
+        }
+        chain.len()
+    }
+
     /// Forgets the calls so far.
     pub fn forget(&self) {
         self.inner.calls.lock().expect("no test panics while it holds this lock").clear();
@@ -124,6 +147,7 @@ async fn pass_on(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let arrived = Instant::now();
     let fault = (inner.decide.lock().expect("no test panics while it holds this lock"))(&method, uri.path());
     let answer = match fault {
         Some(Fault::DropRequest) => None,
@@ -144,6 +168,8 @@ async fn pass_on(
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
         status,
+        arrived,
+        answered: Instant::now(),
     });
     // A body that fails after the head makes the server cut the connection: the client sees a broken reply.
     answer.unwrap_or_else(|| {

@@ -35,6 +35,9 @@ pub const NAME: &str = "kafka";
 /// The listener's port.
 pub const PORT: u16 = 9094;
 
+/// On the StatefulSet while a test has changed it.
+const CHANGED: &str = "end-to-end/changed";
+
 /// A test's world. It starts clean: no object, no floating IP, no stored listener, three brokers.
 pub struct World {
     pub lab: &'static Lab,
@@ -127,6 +130,7 @@ impl World {
         self.reset_security_group();
         self.cloud.set_hairpin(true).expect("hairpin can be switched");
         self.lab.vm().expect("the virtual machine").write_hosts("").expect("its hosts file can be written");
+        self.restore_brokers().await;
         self.scale(3).await;
         self.brokers_registered(3).await;
         for broker in 0..3 {
@@ -329,6 +333,37 @@ impl World {
             .patch("kafka", &PatchParams::default(), &patch)
             .await
             .expect("the StatefulSet scales");
+    }
+
+    /// A strategic merge patch of the brokers' StatefulSet, in force when this returns; undone before the next test.
+    pub async fn change_brokers(&self, mut patch: Value) {
+        patch["metadata"] = json!({"annotations": {CHANGED: "yes"}});
+        let params = PatchParams::default();
+        self.stateful_sets().patch("kafka", &params, &Patch::Strategic(patch)).await.expect("accepted");
+        self.brokers_rolled().await;
+    }
+
+    async fn restore_brokers(&self) {
+        let set = self.stateful_sets().get("kafka").await.expect("the StatefulSet");
+        if set.metadata.annotations.is_none_or(|annotations| !annotations.contains_key(CHANGED)) {
+            return;
+        }
+        let kafka = self.lab.kafka(lab::kafka::Flavour::ZooKeeper, NAMESPACE);
+        kafka.deploy(&lab::Progress::silent()).expect("the brokers' manifest is applied again");
+        let everything = json!({
+            "metadata": {"annotations": {CHANGED: null}},
+            "spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}},
+        });
+        let params = PatchParams::default();
+        self.stateful_sets().patch("kafka", &params, &Patch::Merge(everything)).await.expect("accepted");
+        self.brokers_rolled().await;
+    }
+
+    /// Waits until each broker that should be of the newest template is, and all are registered.
+    async fn brokers_rolled(&self) {
+        let wait = ["-n", NAMESPACE, "rollout", "status", "statefulset/kafka", "--timeout=120s"];
+        self.lab.kubectl(&wait).expect("the brokers follow their template");
+        self.brokers_registered(3).await;
     }
 
     /// Waits until so many brokers are registered, as the internal listener shows them.
