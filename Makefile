@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-kafka test-lab lint generate check-generated lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab bench lint generate check-generated lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; 
 
 test-lab: lab-up ## Tests on the lab's real parts; the lab stays up
 	cargo test --test end_to_end -- --test-threads=1
+
+bench: ## What things cost, beside their goals; fails when a count misses its goal
+	cargo bench --bench counts
 
 lint: ## Format and clippy, warnings denied
 	cargo fmt --all --check

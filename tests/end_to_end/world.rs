@@ -350,12 +350,17 @@ impl World {
         }
         let kafka = self.lab.kafka(lab::kafka::Flavour::ZooKeeper, NAMESPACE);
         kafka.deploy(&lab::Progress::silent()).expect("the brokers' manifest is applied again");
+        // What the manifest does not know stays otherwise, and every broker would be rolled for it.
+        let env = json!([{"name": "POD_IP", "$patch": "delete"}]);
         let everything = json!({
             "metadata": {"annotations": {CHANGED: null}},
-            "spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}},
+            "spec": {
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+                "template": {"spec": {"containers": [{"name": "kafka", "env": env}]}},
+            },
         });
         let params = PatchParams::default();
-        self.stateful_sets().patch("kafka", &params, &Patch::Merge(everything)).await.expect("accepted");
+        self.stateful_sets().patch("kafka", &params, &Patch::Strategic(everything)).await.expect("accepted");
         self.brokers_rolled().await;
     }
 
