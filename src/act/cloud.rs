@@ -37,7 +37,7 @@ impl Actor {
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
         let now = cloud.get(id).await.map_err(Cause::Cloud)?;
         if now.is_none_or(|now| now.binding.as_ref() != Some(to)) {
-            return Err(Cause::LookAgain("the address leads elsewhere after it was bound"));
+            return Err(Cause::MovedAway);
         }
         tracing::info!(%id, to = %to.fixed_ip, "bound");
         self.confirm_pod(round, pod, to.fixed_ip).await

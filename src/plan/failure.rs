@@ -36,6 +36,9 @@ pub enum Cause {
     /// The world is not as it was observed: nothing was done, or what was done must be looked at.
     #[error("{0}")]
     LookAgain(&'static str),
+    /// An address was bound, and led elsewhere when it was read back: somebody moved it at once.
+    #[error("the address leads elsewhere after it was bound")]
+    MovedAway,
     /// Another replica may lead.
     #[error("this replica does not lead")]
     NotLeading,
@@ -49,7 +52,7 @@ impl Cause {
             Self::Kafka(error) => error.class(),
             Self::Kubernetes(error) => error.class(),
             Self::ListenerNotApplied(_) => ErrorClass::Terminal,
-            Self::LookAgain(_) | Self::NotLeading => ErrorClass::Waiting,
+            Self::LookAgain(_) | Self::MovedAway | Self::NotLeading => ErrorClass::Waiting,
         }
     }
 
@@ -57,7 +60,7 @@ impl Cause {
     /// When it happens again at once, it is not the reading that was old.
     pub fn wants_another_look(&self) -> bool {
         match self {
-            Self::LookAgain(_) => true,
+            Self::LookAgain(_) | Self::MovedAway => true,
             Self::Cloud(error) => matches!(
                 error.fault,
                 CloudFault::RevisionChanged | CloudFault::PortAlreadyBound(_) | CloudFault::NotFound(_)
@@ -75,7 +78,7 @@ impl Cause {
             Self::Kubernetes(error) if error.class() != ErrorClass::Waiting => {
                 Some(Problem::new(Reason::Retrying, error.to_string()))
             }
-            Self::Kubernetes(_) | Self::LookAgain(_) | Self::NotLeading => None,
+            Self::Kubernetes(_) | Self::LookAgain(_) | Self::MovedAway | Self::NotLeading => None,
         }
     }
 }

@@ -196,7 +196,8 @@ impl Memory {
                 self.bound_by_us.insert(*ordinal, new.binding.clone());
             }
             (Action::Allocate { .. }, Err(cause)) => self.record_failed_allocation(cause, now, jitter),
-            (Action::Bind { ordinal, to, .. }, Ok(())) => {
+            // Moved away at once is bound and moved: the next look counts it.
+            (Action::Bind { ordinal, to, .. }, Ok(()) | Err(Cause::MovedAway)) => {
                 self.bound_by_us.insert(*ordinal, to.clone());
             }
             (

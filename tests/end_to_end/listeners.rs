@@ -171,13 +171,13 @@ fn a_configuration_that_changes_under_a_stored_value_is_named_and_not_overwritte
         let before = stored();
         configure_last_broker(
             world,
-            "--override listeners=INTERNAL://:9092",
-            "--override listeners=INTERNAL://:9092,ADMIN://:9099",
+            "kafka-headless.ydata.svc:9092",
+            "kafka-headless.ydata.svc.cluster.local:9092",
         )
         .await;
         let object = world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
         let broker = object.status.expect("a status").brokers[2].clone();
-        assert!(broker.message.unwrap_or_default().contains("listeners"), "the key is named");
+        assert!(broker.message.unwrap_or_default().contains("advertised.listeners"), "the key is named");
         assert_eq!(stored(), before, "nothing was overwritten");
         world.broker(0, BrokerState::Ready, "", READY).await;
         restart(world, "kafka-2").await;

@@ -15,3 +15,4 @@ mod listeners;
 mod outages;
 mod refusals;
 mod replicas;
+mod schema;

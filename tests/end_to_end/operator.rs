@@ -81,7 +81,8 @@ impl Operator {
         let asked = patient
             .and_then(|()| stream.write_all(request.as_bytes()))
             .and_then(|()| stream.read_to_string(&mut page));
-        asked.is_ok() && page.contains("kafka_external_access_leader 1")
+        // The whole line: the help of the metric begins like it.
+        asked.is_ok() && page.lines().any(|line| line == "kafka_external_access_leader 1")
     }
 
     /// SIGSTOP, or SIGCONT.
