@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kafka_external_access::api::KafkaExternalAccess;
 use kube::{
     Api, CustomResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ fn cases() -> Vec<Case> {
         ),
         new("spec.brokers", brokers(json!([{"ordinal": 127}])), brokers(json!([{"ordinal": 128}]))),
         new("spec.brokers[0].address", one(), brokers(json!([{"ordinal": 0, "address": "203.0.113.256"}]))),
-        new("Duplicate value", one(), brokers(json!([{"ordinal": 0}, {"ordinal": 0}]))),
+        new("duplicate entries for key [ordinal=0]", one(), brokers(json!([{"ordinal": 0}, {"ordinal": 0}]))),
         new(
             "spec.listener.port",
             json!({"spec": {"listener": {"port": 65535}}}),
@@ -149,7 +149,7 @@ fn cases() -> Vec<Case> {
             json!({"spec": {"addresses": {"bandwidth": {"qosPolicy": "kafka-100"}}}}),
             json!({"spec": {"addresses": {"bandwidth": {"qosPolicy": ""}}}}),
         ),
-        new("unknown field", nothing(), json!({"spec": {"listener": {"prot": 9094}}})),
+        new("field not declared in schema", nothing(), json!({"spec": {"listener": {"prot": 9094}}})),
     ]
 }
 
@@ -189,16 +189,22 @@ fn rules(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// `kubectl apply` with strict fields, as kubectl has it by default, and without an effect.
-async fn dry_run(world: &World, object: &Value) -> Result<(), String> {
+/// Without an effect: a new object with strict fields, as kubectl has it by default, or what `kubectl replace` does.
+async fn dry_run(world: &World, object: &Value, exists: bool) -> Result<(), String> {
     let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
         world.kube.clone(),
         crate::world::NAMESPACE,
         &KafkaExternalAccess::api_resource(),
     );
-    let object: kube::api::DynamicObject = serde_json::from_value(object.clone()).expect("an object");
-    let params = PatchParams { dry_run: true, ..PatchParams::apply("schema").force().validation_strict() };
-    let result = api.patch(NAME, &params, &Patch::Apply(&object)).await;
+    let mut object: kube::api::DynamicObject = serde_json::from_value(object.clone()).expect("an object");
+    let result = if exists {
+        object.metadata.resource_version =
+            api.get(NAME).await.expect("the stored object").metadata.resource_version;
+        api.replace(NAME, &PostParams { dry_run: true, ..PostParams::default() }, &object).await
+    } else {
+        let params = PatchParams { dry_run: true, ..PatchParams::apply("schema").validation_strict() };
+        api.patch(NAME, &params, &Patch::Apply(&object)).await
+    };
     result.map(drop).map_err(|error| error.to_string())
 }
 
@@ -212,10 +218,10 @@ fn every_rule_of_the_schema_lets_one_object_through_and_refuses_another_with_its
             if exists {
                 world.create(|object| *object = base.clone()).await;
             }
-            let outcome = dry_run(world, &changed(base.clone(), &accepted)).await;
+            let outcome = dry_run(world, &changed(base.clone(), &accepted), exists).await;
             assert_eq!(outcome, Ok(()), "{sentence}: {accepted}");
             if !refused.is_null() {
-                let outcome = dry_run(world, &changed(base, &refused)).await;
+                let outcome = dry_run(world, &changed(base, &refused), exists).await;
                 let text = outcome.expect_err(&format!("{sentence}: {refused}"));
                 assert!(text.contains(sentence), "{sentence}: {text}");
             }

@@ -1,0 +1,154 @@
+//! Kafka as its users and its administrators see it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use kafka_external_access::{
+    kafka::{Brokers, ListenerSetting, Security, SettingChange, Target, Validate, admin::TcpBrokers},
+    seams::{Leadership, SoleReplica},
+};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::{CHANGED, NAMESPACE, World};
+
+impl World {
+    pub async fn scale(&self, replicas: i32) {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.stateful_sets()
+            .patch("kafka", &PatchParams::default(), &patch)
+            .await
+            .expect("the StatefulSet scales");
+    }
+
+    /// A strategic merge patch of the brokers' StatefulSet, in force when this returns; undone before the next test.
+    pub async fn change_brokers(&self, mut patch: Value) {
+        patch["metadata"] = json!({"annotations": {CHANGED: "yes"}});
+        let params = PatchParams::default();
+        self.stateful_sets().patch("kafka", &params, &Patch::Strategic(patch)).await.expect("accepted");
+        self.brokers_rolled().await;
+    }
+
+    pub(super) async fn restore_brokers(&self) {
+        let set = self.stateful_sets().get("kafka").await.expect("the StatefulSet");
+        if set.metadata.annotations.is_none_or(|annotations| !annotations.contains_key(CHANGED)) {
+            return;
+        }
+        let kafka = self.lab.kafka(lab::kafka::Flavour::ZooKeeper, NAMESPACE);
+        kafka.deploy(&lab::Progress::silent()).expect("the brokers' manifest is applied again");
+        // What the manifest does not know stays otherwise, and every broker would be rolled for it.
+        let env = json!([{"name": "POD_IP", "$patch": "delete"}]);
+        let everything = json!({
+            "metadata": {"annotations": {CHANGED: null}},
+            "spec": {
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+                "template": {"spec": {"containers": [{"name": "kafka", "env": env}]}},
+            },
+        });
+        let params = PatchParams::default();
+        self.stateful_sets().patch("kafka", &params, &Patch::Strategic(everything)).await.expect("accepted");
+        self.brokers_rolled().await;
+    }
+
+    /// Waits until each broker that should be of the newest template is, and all are registered.
+    async fn brokers_rolled(&self) {
+        let wait = ["-n", NAMESPACE, "rollout", "status", "statefulset/kafka", "--timeout=120s"];
+        self.lab.kubectl(&wait).expect("the brokers follow their template");
+        self.brokers_registered(3).await;
+    }
+
+    /// Waits until so many brokers are registered, as the internal listener shows them.
+    pub async fn brokers_registered(&self, count: usize) {
+        self.eventually(&format!("{count} brokers are registered"), Duration::from_secs(120), async || {
+            match self.internal_table() {
+                Ok(table) if table.len() == count => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Broker id and `host:port` as an in-cluster client sees them.
+    pub fn internal_table(&self) -> Result<BTreeMap<i32, String>, String> {
+        let listed = self
+            .lab
+            .command("kcat")
+            .args(["-L", "-m", "5", "-b", "kafka-0.kafka-headless.ydata.svc:9092"])
+            .text();
+        listed.map(|text| table(&text)).map_err(|error| error.to_string())
+    }
+
+    /// What the virtual machine's kcat prints, or why it failed.
+    pub fn vm_kcat(&self, args: &[&str]) -> Result<String, String> {
+        let vm = self.lab.vm().map_err(|error| error.to_string())?;
+        vm.command("kcat").args(args).text().map_err(|error| error.to_string())
+    }
+
+    /// The advertised table as the virtual machine sees it through `address`.
+    pub fn vm_table(&self, address: &str) -> Result<BTreeMap<i32, String>, String> {
+        self.vm_kcat(&["-L", "-m", "5", "-b", address]).map(|text| table(&text))
+    }
+
+    /// Removes what is stored of a broker's listeners. Kafka's own tool would take seconds for each.
+    pub async fn delete_stored_listeners(&self, broker: u32) {
+        let at = (self.pod_ip(&format!("kafka-{broker}")).await, 9092).into();
+        let internal = Target { at, security: Security::default(), step_timeout: Duration::from_secs(5) };
+        let view = self
+            .eventually("the broker shows what it has stored", Duration::from_secs(30), async || {
+                TcpBrokers.describe(&internal).await
+            })
+            .await;
+        let stored = |setting: &ListenerSetting| view.setting(*setting).dynamic.is_some();
+        let changes: Vec<SettingChange> =
+            ListenerSetting::ALL.into_iter().filter(stored).map(SettingChange::Delete).collect();
+        if !changes.is_empty() {
+            let permit = SoleReplica.permit().expect("nobody else leads");
+            let removed = TcpBrokers.alter(permit, &internal, view.node, &changes, Validate::AndApply).await;
+            removed.expect("stored settings can be removed");
+        }
+    }
+
+    /// `kafka-configs` for one broker, run in the client pod.
+    pub fn kafka_configs(&self, broker: u32, args: &[&str]) -> Result<String, String> {
+        let (tool, id) = ("kafka.admin.ConfigCommand", broker.to_string());
+        let server = "kafka-0.kafka-headless.ydata.svc:9092";
+        let mut command = vec![
+            "-n",
+            NAMESPACE,
+            "exec",
+            "client",
+            "--",
+            "java",
+            "-Xmx64m",
+            "-cp",
+            "/opt/kafka/libs/*",
+            tool,
+        ];
+        command.extend(["--bootstrap-server", server, "--entity-type", "brokers", "--entity-name", &id]);
+        command.extend(args);
+        self.lab.kubectl(&command).map_err(|error| error.to_string())
+    }
+
+    /// UIDs and restart counts of the brokers' pods: unchanged means that no broker was restarted.
+    pub async fn broker_lives(&self) -> BTreeMap<String, (String, i32)> {
+        let pods =
+            self.pods().list(&ListParams::default().labels("app=kafka")).await.expect("pods can be listed");
+        let life = |pod: Pod| {
+            let status = pod.status.unwrap_or_default();
+            let restarts =
+                status.container_statuses.unwrap_or_default().iter().map(|c| c.restart_count).sum();
+            (pod.metadata.name.unwrap_or_default(), (pod.metadata.uid.unwrap_or_default(), restarts))
+        };
+        pods.into_iter().map(life).collect()
+    }
+}
+
+fn table(listed: &str) -> BTreeMap<i32, String> {
+    let brokers = listed.lines().filter_map(|line| line.trim().strip_prefix("broker "));
+    let entry = |line: &str| {
+        let (id, rest) = line.split_once(" at ")?;
+        let at = rest.split_whitespace().next()?;
+        Some((id.parse().ok()?, at.to_owned()))
+    };
+    brokers.filter_map(entry).collect()
+}
