@@ -177,11 +177,13 @@ impl Observer {
         };
         let anew = self.sightings.asks_anew(question.key, &asked);
         let freshness = if anew { Freshness::Now } else { question.freshness };
-        let (addresses, around) = futures::try_join!(
+        let (addresses, around) = futures::join!(
             self.addresses(cloud, &list, freshness),
             self.around(cloud, question.key, asked, freshness)
-        )?;
-        let (Surroundings { ports, rules, policies }, secret_held) = (around, question.secret_held);
+        );
+        // Where both fail, always the same one is told: else the status would change with each look.
+        let addresses = addresses?;
+        let (Surroundings { ports, rules, policies }, secret_held) = (around?, question.secret_held);
         let view = CloudView { project, floating_network, addresses, ports, rules, policies, secret_held };
         Ok((view, freshness))
     }

@@ -6,6 +6,7 @@
 //! | wanted | any | cannot be asked | waiting, with the reason from its error |
 //! | wanted | Manual | advertises the endpoint | settled |
 //! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
+//! | wanted | Auto, Dynamic | is not in its own table of brokers | waiting: see [`Broker::unheard_of`] |
 //! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
 
 use std::net::Ipv4Addr;
@@ -165,6 +166,14 @@ impl Broker<'_> {
                     plan.wake_at(*until, self.now);
                     return plan.refuse(self.ordinal, Reason::ListenerNotApplied, text.clone());
                 }
+                if self.unheard_of() {
+                    plan.wait(
+                        self.ordinal,
+                        Reason::InProgress,
+                        "the controller has not reached the broker since it started; the listener is added then",
+                    );
+                    return plan.wake_in(SOON);
+                }
                 plan.wait(self.ordinal, Reason::InProgress, "the listener is being added");
                 plan.actions.push(Action::Advertise {
                     address: self.outside,
@@ -175,6 +184,13 @@ impl Broker<'_> {
                 });
             }
         }
+    }
+
+    /// A broker learns from the controller who is registered, itself included. After its pod moved, the controller was
+    /// seen to try the former pod's address for 30 s (Kafka 2.8.2: name cached by the JVM, `controller.socket.timeout.ms`):
+    /// a listener that is stored meanwhile cannot be confirmed, and would be taken back.
+    fn unheard_of(&self) -> bool {
+        !self.view.advertised.contains_key(&self.view.node)
     }
 
     fn manual(self, wanted: &Wanted<'_>, plan: &mut Plan) {

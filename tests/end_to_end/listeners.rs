@@ -10,10 +10,19 @@ use crate::world::{PORT, World, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 
-/// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting.
-async fn restart(world: &World, pod: &str) {
-    world.pods().delete(pod, &DeleteParams::default()).await.expect("a pod can be deleted");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+/// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting. The registration of
+/// the former pod outlives it for a while, so that counts only after the new one listens.
+async fn restart(world: &World, name: &str) {
+    let former = world.pods().get(name).await.expect("the pod exists").metadata.uid;
+    world.pods().delete(name, &DeleteParams::default()).await.expect("a pod can be deleted");
+    world
+        .eventually(&format!("another pod {name} is ready"), Duration::from_secs(120), async || {
+            let pod = world.pods().get_opt(name).await.expect("pods can be read").ok_or("no pod")?;
+            let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+            let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            if pod.metadata.uid != former && ready { Ok(()) } else { Err("not yet") }
+        })
+        .await;
     world.brokers_registered(3).await;
 }
 

@@ -93,8 +93,11 @@ fn a_leader_that_is_stopped_in_the_middle_of_a_call_binds_nothing_twice() {
         until_it_leads(&second);
         world.neutron.heal();
         world.condition("Ready", "True", Duration::from_secs(90)).await;
+        let mutations = world.neutron.mutations().len();
         first.signal(Signal::SIGCONT);
         tokio::time::sleep(2 * LEASE).await;
+        assert_eq!(world.neutron.mutations().len(), mutations, "its next call is not sent");
+        assert!(second.leads() && !first.leads());
         assert_eq!(world.ledger().keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(world.demo.floating_ips().expect("floating IPs").len(), 3, "nothing is left over");
     });

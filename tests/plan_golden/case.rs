@@ -436,6 +436,7 @@ impl Case {
         let failed = |fault| Err(KafkaError { step: Step::Tcp, fault });
         Ok(match kind {
             "plain" => self.view(ordinal, [None; 3]),
+            "unregistered" => BrokerView { advertised: BTreeMap::new(), ..self.view(ordinal, [None; 3]) },
             "ours" => self.view(ordinal, [Some(both), Some(&ours), Some(both_map)]),
             "neighbour" => self.view(ordinal, [Some(both), Some(&neighbour), Some(both_map)]),
             "by-hand" => self.view_of(ordinal, [both, &ours, both_map], [None; 3]),

@@ -428,6 +428,11 @@ async fn somebody_who_keeps_moving_an_address_away_is_not_fought() {
     let updates = world.tap.writes(Seam::Cloud).len();
     assert!((2..=3).contains(&updates), "{updates} bindings");
     assert_eq!(world.condition("Programmed"), ("False".into(), "Contested".into()));
+    // The quarrel is over when nobody moves it any more: one try after half an hour.
+    world.clock.pass(Duration::from_secs(1800));
+    world.tap.clear();
+    world.settle_until_ready().await;
+    assert_eq!(world.tap.writes(Seam::Cloud), ["update"]);
 }
 
 #[tokio::test]
