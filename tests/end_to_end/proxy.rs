@@ -98,12 +98,14 @@ impl Proxy {
         self.calls().iter().filter(|call| call.method == *method && call.path.contains(collection)).count()
     }
 
-    /// Calls that change something in the network service.
+    /// Calls that change something in the network service. Not one that was refused because the router had reported the
+    /// address's status meanwhile, which is a change too (412).
     pub fn mutations(&self) -> Vec<Call> {
         let reads = [Method::GET, Method::HEAD];
         self.calls()
             .into_iter()
             .filter(|call| !reads.contains(&call.method) && !call.path.ends_with("/auth/tokens"))
+            .filter(|call| call.status != 412)
             .collect()
     }
 
