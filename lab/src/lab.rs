@@ -151,6 +151,11 @@ impl Lab {
             // It would wait for open watches.
             part.stop(std::time::Duration::from_secs(2))?;
         }
+        self.start_control_plane()
+    }
+
+    /// Starts what does not run of etcd, API server, controllers, scheduler and DNS; returns when all are ready.
+    pub fn start_control_plane(&self) -> Result<()> {
         self.cluster.start_control_plane()
     }
 

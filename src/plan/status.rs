@@ -171,6 +171,7 @@ impl Teller<'_> {
     /// | a probe that contradicts the spec, or fails after it once worked | False, with its reason |
     /// | a probe that never worked from here | Unknown `NeverReachedFromHere` |
     /// | nothing to probe yet | Unknown `NotProbed` |
+    /// | the cloud cannot be read, so nobody knows which address is whose | Unknown `NotProbed`, in these words |
     /// | all good | True |
     fn reachable(&self) -> Finding {
         let kind = ConditionType::Reachable;
@@ -178,7 +179,13 @@ impl Teller<'_> {
             return Finding { kind, status: Status::False, problem };
         }
         let Some(kafka) = &self.observed.kafka else { return self.reachable_as_before() };
-        let mut unknown = None;
+        let mut unknown = match self.observed.cloud {
+            CloudState::Seen(_) | CloudState::NotUsed => None,
+            CloudState::Failed(_) | CloudState::NoCredential(_) => Some(Problem::new(
+                Reason::NotProbed,
+                "Addresses are not probed while the cloud cannot be read.",
+            )),
+        };
         let mut good = 0;
         let served = self.plan.brokers.iter().filter(|(_, verdict)| **verdict != Verdict::Idle);
         for ordinal in served.map(|(ordinal, _)| ordinal) {

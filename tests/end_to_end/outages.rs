@@ -110,6 +110,8 @@ fn keystone_and_neutron_down_for_a_while_change_nothing_and_are_found_again() {
         let status = |object: &KafkaExternalAccess| object.status.clone().expect("a status");
         assert_eq!(later.metadata.resource_version, told.metadata.resource_version, "it is told once");
         assert_eq!(status(&later).bootstrap_servers, status(&ready).bootstrap_servers);
+        let reachable = status(&later).conditions.into_iter().find(|c| c.type_ == "Reachable").expect("it");
+        assert_eq!(reachable.message, "Addresses are not probed while the cloud cannot be read.");
         world.cloud.start(Service::Keystone).expect("Keystone starts");
         world.cloud.start(Service::Neutron).expect("Neutron starts");
         world.condition("Ready", "True", Duration::from_secs(90)).await;

@@ -77,7 +77,10 @@ impl World {
     async fn open(lab: &'static Lab, test: &'static str) -> Self {
         let _ = aws_lc_rs_provider();
         let cloud = lab.cloud();
-        // A test that failed may have left them down.
+        // A test that failed or was interrupted may have left them down.
+        if lab.parts().iter().any(|part| !part.alive()) {
+            lab.start_control_plane().expect("the control plane runs");
+        }
         for service in [Service::Keystone, Service::Neutron] {
             cloud.start(service).expect("the cloud's services run");
         }
