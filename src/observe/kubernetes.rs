@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, core::Selector};
 
-use super::Observer;
+use super::{Observer, manager::manager};
 use crate::{
     api::{FINALIZER, KafkaExternalAccess},
     domain::{AccessKey, Ordinal, Uid},
@@ -146,6 +146,7 @@ fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {
     let listening: BTreeSet<u16> = all_ports.filter_map(|port| number(port.container_port)).collect();
     StatefulSetView {
         uid: Uid::new(set.uid().unwrap_or_default()),
+        manager: manager(set),
         replicas: spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         first_ordinal: spec
             .and_then(|spec| spec.ordinals.as_ref()?.start)

@@ -19,6 +19,7 @@ use crate::{
 mod cloud;
 mod kafka;
 mod kubernetes;
+mod manager;
 
 pub use cloud::{Freshness, credential};
 pub use kafka::{ClientMaterial, external_security, internal_port};

@@ -73,7 +73,9 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
             Some(listener) => {
                 let wanted = wanted(desired, listener, ordinal, view.node, &outside);
                 plan.endpoints.insert(ordinal, wanted.endpoint.clone());
-                let broker = Broker { desired, listener, kafka, memory, now, ordinal, view, outside };
+                let manager = observed.stateful_set.as_ref().and_then(|set| set.manager.as_deref());
+                let broker =
+                    Broker { desired, listener, kafka, memory, now, ordinal, view, outside, manager };
                 broker.decide(&wanted, plan);
             }
         }
@@ -140,6 +142,8 @@ struct Broker<'a> {
     ordinal: Ordinal,
     view: &'a BrokerView,
     outside: Outside,
+    /// Who keeps the StatefulSet as it is.
+    manager: Option<&'a str>,
 }
 
 impl Broker<'_> {
@@ -206,7 +210,11 @@ impl Broker<'_> {
     fn show_settings(&self, wanted: &Wanted<'_>, plan: &mut Plan) {
         let pod = format!("{}-{}", self.desired.stateful_set, self.ordinal);
         let step = match dynamic::settings_in_words(self.view, wanted) {
-            Ok(settings) => format!("set on {pod}, and restart it: {}", settings.join(" ")),
+            Ok(settings) => {
+                let place =
+                    self.manager.map(|manager| format!(" (managed by {manager})")).unwrap_or_default();
+                format!("set on {pod}{place}, and restart it: {}", settings.join(" "))
+            }
             Err(refusal) => {
                 format!("add listener {} with {} to {pod}: {refusal}", wanted.name, wanted.endpoint)
             }

@@ -75,6 +75,8 @@ pub struct OtherAccess {
 pub struct StatefulSetView {
     /// Its UID.
     pub uid: Uid,
+    /// Who would undo a change of its template, in words with the place to change; `None`: nobody known.
+    pub manager: Option<String>,
     /// Wanted replicas: ordinals `start .. start + replicas`.
     pub replicas: u32,
     /// First ordinal (`spec.ordinals.start`).

@@ -127,11 +127,24 @@ fn brokers_start_again_with_the_listener_and_after_it_was_withdrawn() {
 #[test]
 fn manual_rollout_shows_the_settings_and_goes_on_when_the_user_has_made_them() {
     in_lab("manual", async |world| {
+        // As Helm signs what it installs.
+        let sign = |manager: serde_json::Value, release: serde_json::Value| {
+            json!({"metadata": {
+                "labels": {"app.kubernetes.io/managed-by": manager},
+                "annotations": {"meta.helm.sh/release-name": release},
+            }})
+        };
+        let signed = kube::api::Patch::Merge(sign(json!("Helm"), json!("streams")));
+        let (sets, params) = (world.stateful_sets(), kube::api::PatchParams::default());
+        sets.patch("kafka", &params, &signed).await.expect("the StatefulSet is signed");
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|o| o["spec"]["listener"]["rollout"] = json!("Manual")).await;
         let object = world.reason("Programmed", "False", "ManualStepsOutstanding", READY).await;
         let plan = object.status.expect("a status").plan.join("\n");
+        assert!(plan.contains("managed by Helm (release streams): change its values"), "{plan}");
+        let unsigned = kube::api::Patch::Merge(sign(json!(null), json!(null)));
+        sets.patch("kafka", &params, &unsigned).await.expect("the sign is removed");
         for (ordinal, address) in world.ledger() {
             let at = format!("EXTERNAL://{}:{PORT}", address.floating_ip_address);
             assert!(plan.contains(&at), "the value for broker {ordinal} is shown: {plan}");

@@ -47,6 +47,8 @@ pub struct Case {
     held: bool,
     #[serde(default = "three")]
     replicas: Option<u32>,
+    /// Who keeps the StatefulSet as it is, in words.
+    manager: Option<String>,
     #[serde(default)]
     host_network: bool,
     /// `gone`, `no-ip`, `terminating`, `alone`, for the others a running pod.
@@ -223,6 +225,7 @@ impl Case {
             others: self.others.iter().map(other).collect(),
             stateful_set: self.replicas.map(|replicas| StatefulSetView {
                 uid: Uid::new("set"),
+                manager: self.manager.clone(),
                 replicas,
                 first_ordinal: 0,
                 host_network: self.host_network,

@@ -151,6 +151,7 @@ impl World {
             others: vec![self.entry_of("kafka", UID, "kafka"), self.entry_of("second", "u2", "second")],
             stateful_set: self.replicas.map(|replicas| StatefulSetView {
                 uid: Uid::new("set"),
+                manager: None,
                 replicas,
                 first_ordinal: 0,
                 host_network: false,
