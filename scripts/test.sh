@@ -1,15 +1,40 @@
 #!/bin/bash
-# Every test: those that need no lab first, then those on real parts, one after the other. The lab is ended afterwards,
-# also on failure. At the end stands how long each part took, what failed and why, and the last lines of the test runner.
+# Every test: those that need no lab first, then those on real parts, side by side in several labs. The labs are ended
+# afterwards, also on failure. At the end stands how long each part took, what failed and why, and the last lines of the
+# test runner.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export RUST_BACKTRACE=0
 
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
 failed=()
 times=()
 last=
+
+# Three labs keep two cores busy: much of a test is waiting. The first is the one of `cargo lab up`.
+base=${XDG_STATE_HOME:-$HOME/.local/state}
+homes=("$base" "$base/kafka-external-access-lab-2" "$base/kafka-external-access-lab-3")
+LAB_STATE_HOMES=$(IFS=:; echo "${homes[*]}")
+export LAB_STATE_HOMES
+
+labs_up() {
+  # The first builds and installs what is missing, for all.
+  cargo lab up || return
+  local home pids=() pid code=0
+  for home in "${homes[@]:1}"; do
+    XDG_STATE_HOME=$home cargo lab up &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || code=1; done
+  return "$code"
+}
+
+labs_down() {
+  local home
+  for home in "${homes[@]}"; do XDG_STATE_HOME=$home cargo lab down >/dev/null; done
+}
+
+trap 'rm -rf "$logs"' EXIT
 
 # part NAME COMMAND...: runs it; shows all of it as it comes.
 part() {
@@ -21,6 +46,22 @@ part() {
   last=$name
   ((code == 0)) || failed+=("$name")
   return "$code"
+}
+
+# later NAME COMMAND...: runs it in the background; `collect` waits for it and shows it.
+later() {
+  later_name=$1 later_start=$SECONDS
+  shift
+  "$@" >"$logs/$later_name" 2>&1 &
+  later_pid=$!
+}
+
+collect() {
+  wait "$later_pid"
+  local code=$?
+  cat "$logs/$later_name"
+  times+=("$(printf '%4d s  %s' $((SECONDS - later_start)) "$later_name")")
+  ((code == 0)) || failed+=("$later_name")
 }
 
 finish() {
@@ -35,21 +76,21 @@ finish() {
 }
 
 needed() { part "$@" || finish; }
-one_by_one=(-- --test-threads=1)
+side_by_side=(-- "--test-threads=${#homes[@]}")
 
 needed units cargo test --workspace --lib --bins
 needed in-memory cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road \
   --test kafka_wire --test cloud_contract --test plan_properties
-# Built before the lab starts: a build of the same folder must not replace the lab's program while it runs.
+# Built before the labs start: a build of the same folder must not replace the lab's program while it runs.
 needed build cargo test --no-run --workspace
-# Real brokers as plain processes, each test in a network of its own; one after the other, for two cores.
-part kafka-contract cargo test --test kafka_contract "${one_by_one[@]}"
-# It starts and ends a lab of its own.
-part lab-life-cycle cargo test -p lab --test life_cycle
-if part lab-up cargo lab up; then
-  part lab-network cargo test --no-fail-fast -p lab --test cloud_network "${one_by_one[@]}"
-  part neutron-contract cargo test --no-fail-fast --test neutron_contract "${one_by_one[@]}"
-  part end-to-end cargo test --no-fail-fast --test end_to_end "${one_by_one[@]}"
+# It starts and ends a lab of its own, beside which the brokers of the contract are plain processes.
+later lab-life-cycle cargo test -p lab --test life_cycle
+part kafka-contract cargo test --test kafka_contract -- --test-threads=1
+collect
+if part labs-up labs_up; then
+  part lab-network cargo test --no-fail-fast -p lab --test cloud_network "${side_by_side[@]}"
+  part neutron-contract cargo test --no-fail-fast --test neutron_contract "${side_by_side[@]}"
+  part end-to-end cargo test --no-fail-fast --test end_to_end "${side_by_side[@]}"
 fi
-cargo lab down >/dev/null
+labs_down
 finish

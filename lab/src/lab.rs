@@ -1,7 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command as MachineCommand;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use crate::kafka::{self, Flavour, Kafka};
 use crate::kubernetes::{self, Cluster, Image};
 use crate::packages;
 use crate::paths::Paths;
-use crate::process::{Part, text};
+use crate::process::Part;
 use crate::progress::Progress;
 use crate::sandbox::{Command, SYSTEM_PATH, Sandbox, install};
 
@@ -74,30 +73,18 @@ impl Lab {
 
     /// The running lab; an error when none runs.
     pub fn attach() -> Result<Self> {
-        let paths = Paths::from_environment();
-        let sandbox = Sandbox::attach(&paths).ok_or(LabError::NotRunning)?;
+        Self::attach_at(&Paths::from_environment())
+    }
+
+    /// The lab that runs at these paths; an error when none does.
+    pub fn attach_at(paths: &Paths) -> Result<Self> {
+        let sandbox = Sandbox::attach(paths).ok_or(LabError::NotRunning)?;
         // Written when all is up: without it, `up` is still at work or was cut off.
         let facts = fs::read_to_string(paths.facts()).map_err(|_| LabError::NotRunning)?;
         let facts = serde_json::from_str(&facts)
             .map_err(|error| LabError::Malformed { file: paths.facts(), reason: error.to_string() })?;
-        let cloud = Cloud::attach(&sandbox, &Cache::new(&paths))?;
+        let cloud = Cloud::attach(&sandbox, &Cache::new(paths))?;
         Ok(Self { cluster: Cluster::new(&sandbox)?, sandbox, cloud, facts })
-    }
-
-    /// The running lab; without one, `cargo lab up` starts it first. For tests of other packages, whose own executable is not the lab's.
-    pub fn attach_or_start() -> Result<Self> {
-        if let Ok(lab) = Self::attach() {
-            return Ok(lab);
-        }
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        text(
-            MachineCommand::new(cargo)
-                .args(["run", "--quiet", "--manifest-path"])
-                .arg(manifest)
-                .args(["--", "up"]),
-        )?;
-        Self::attach()
     }
 
     /// Ends the lab and removes all it left; fine when none runs.

@@ -24,6 +24,11 @@ impl Paths {
         Self { state: state_home.join(NAME), cache: cache_home.join(NAME) }
     }
 
+    /// The same cache, and another lab's state.
+    pub(crate) fn with_state_home(&self, state_home: &Path) -> Self {
+        Self { state: state_home.join(NAME), cache: self.cache.clone() }
+    }
+
     /// Variables by which [`Self::from_environment`] finds these paths in another process.
     pub(crate) fn environment(&self) -> [(&'static str, &Path); 2] {
         [("XDG_STATE_HOME", &self.state), ("XDG_CACHE_HOME", &self.cache)]
@@ -95,6 +100,11 @@ impl Paths {
     /// One lock for everything that changes the lab; beside the state folder, because that one is removed.
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.state.with_extension("lock")
+    }
+
+    /// Taken by the test that uses the lab.
+    pub(crate) fn turn_file(&self) -> PathBuf {
+        self.state.with_extension("turn")
     }
 
     pub(crate) fn holder(&self) -> PathBuf {

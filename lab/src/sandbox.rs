@@ -113,7 +113,8 @@ impl Sandbox {
         self.holder
     }
 
-    /// A command that will run inside, in the caller's working directory and with the caller's environment less its proxies, which cannot be reached from inside.
+    /// A command that will run inside, in the caller's working directory and with the caller's environment less its proxies, which cannot be reached from
+    /// inside, and with the variables by which the lab finds its files.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut inner = std::process::Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -124,7 +125,8 @@ impl Sandbox {
         if let Ok(folder) = std::env::current_dir() {
             inner.current_dir(folder);
         }
-        Command { inner, holder: self.holder }
+        inner.envs(self.paths.environment());
+        Command { inner, holder: self.holder, paths: self.paths.clone() }
     }
 
     /// Moves the calling thread, and threads it starts from now on, into the sandbox's network. There is no way back: call it in a thread made for the purpose,
@@ -200,6 +202,7 @@ pub(crate) fn install(program: &Path, place: &Path) -> Result<()> {
 pub struct Command {
     inner: std::process::Command,
     holder: Process,
+    paths: Paths,
 }
 
 impl Command {
@@ -239,10 +242,7 @@ impl Command {
     pub fn clean_environment(mut self) -> Self {
         let home = std::env::var_os("HOME").unwrap_or_else(|| OsString::from("/root"));
         self.inner.env_clear().env("PATH", SYSTEM_PATH).env("HOME", home);
-        // The lab finds its own files by these.
-        for name in ["XDG_STATE_HOME", "XDG_CACHE_HOME"] {
-            self.inner.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
+        self.inner.envs(self.paths.environment());
         self
     }
 

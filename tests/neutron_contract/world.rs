@@ -14,7 +14,7 @@ use kafka_external_access::{
     runtime::clock::SystemClock,
 };
 use lab::{
-    Cache, Paths, Sandbox,
+    Cache, Sandbox, Turn,
     cloud::{Account, Cloud, CloudFacts, Direction, FixedIp, PortForwarding, SecurityRule, Session},
 };
 use serde_json::{Value, json};
@@ -42,10 +42,10 @@ impl CallObserver for Unobserved {
 /// Runs `test` in a thread inside the lab's network, in a clean world.
 pub fn in_lab(test: impl AsyncFnOnce(&Real) + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        let paths = Paths::from_environment();
-        let sandbox = Sandbox::attach(&paths)
+        let turn = Turn::take().expect("a lab");
+        let sandbox = Sandbox::attach(turn.paths())
             .expect("these tests need the lab's cloud; start it: cargo lab up --only cloud");
-        let cloud = Cloud::attach(&sandbox, &Cache::new(&paths)).expect("the lab's cloud");
+        let cloud = Cloud::attach(&sandbox, &Cache::new(turn.paths())).expect("the lab's cloud");
         sandbox.enter_network().expect("the lab's network can be entered");
         let real = Real::new(cloud);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -90,13 +90,17 @@ else:
     # Neutron parses sys.argv as its own command line.
     sys.argv = [job]
     if job == "keystone":
+        from keystone.common.rbac_enforcer.enforcer import RBACEnforcer
         from keystone.wsgi.api import application
+
+        # Else the first request does it, and one that comes in that moment in another thread meets half the rules: it is
+        # told that it may not.
+        RBACEnforcer()._enforcer.load_rules()
     else:
         from neutron import policy
         from neutron.wsgi.api import application
 
-        # Else the first request does it, and one that comes in that moment in another thread meets half the rules: it is
-        # told that what it asks for does not exist.
+        # Likewise; Neutron says then that what is asked for does not exist.
         policy.init()
         application = notify(application, folder + "/changed")
         threading.Thread(target=report_statuses, args=(folder + "/statuses.json",), daemon=True).start()

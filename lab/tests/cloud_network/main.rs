@@ -1,25 +1,24 @@
-//! The network of the lab does what a cloud's network does. Needs a lab: `cargo lab up` is called when none runs.
+//! The network of the lab does what a cloud's network does. Needs a lab: `cargo lab up`.
 
 mod guest;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use guest::{Guest, aside, connect, echoes, speed};
 use lab::cloud::{CloudFacts, Direction, PortForwarding, SecurityRule, Service, Session};
-use lab::{Lab, LabError};
+use lab::{Lab, LabError, Turn};
 use serde_json::json;
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 1);
 
-/// The switch for hairpin is one for all, so the tests take turns.
-fn lab() -> (MutexGuard<'static, ()>, &'static Lab) {
-    static TURN: Mutex<()> = Mutex::new(());
-    static LAB: OnceLock<Lab> = OnceLock::new();
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (turn, LAB.get_or_init(|| Lab::attach_or_start().expect("a lab")))
+/// A lab for this test alone: its switch for hairpin is one for all.
+fn lab() -> (Turn, &'static Lab) {
+    let turn = Turn::take().expect("a lab");
+    let lab =
+        Lab::attach_at(turn.paths()).unwrap_or_else(|error| panic!("{error}; start the lab: cargo lab up"));
+    (turn, Box::leak(Box::new(lab)))
 }
 
 fn demo(lab: &Lab) -> Session {

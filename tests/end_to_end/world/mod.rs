@@ -11,7 +11,8 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{Pod, Secret},
+    core::v1::{Node, Pod, Secret},
+    policy::v1::PodDisruptionBudget,
 };
 use kafka_external_access::api::{BrokerState, FINALIZER, KafkaExternalAccess};
 use kube::{
@@ -19,7 +20,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use lab::{
-    Lab,
+    Lab, Turn,
     cloud::{Account, Cloud, CloudFacts, Service, Session},
 };
 use serde_json::{Value, json};
@@ -50,10 +51,12 @@ pub struct World {
     operator: Option<Operator>,
 }
 
-/// Runs `test` in a thread inside the lab's network.
+/// Runs `test` in a thread inside the network of a lab that it has for itself.
 pub fn in_lab(name: &'static str, test: impl AsyncFnOnce(&mut World) + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        let lab = Lab::attach().unwrap_or_else(|error| panic!("{error}; start the lab: cargo lab up"));
+        let turn = Turn::take().expect("a lab");
+        let lab = Lab::attach_at(turn.paths())
+            .unwrap_or_else(|error| panic!("{error}; start the lab: cargo lab up"));
         // For the length of the test process: what borrows from the lab may then live in the world.
         let lab: &'static Lab = Box::leak(Box::new(lab));
         lab.enter_network().expect("the lab's network can be entered");
@@ -131,6 +134,10 @@ impl World {
         self.reset_security_group();
         self.cloud.set_hairpin(true).expect("hairpin can be switched");
         self.lab.vm().expect("the virtual machine").write_hosts("").expect("its hosts file can be written");
+        self.cordon(false).await;
+        let budgets: Api<PodDisruptionBudget> = Api::namespaced(self.kube.clone(), NAMESPACE);
+        let all = ListParams::default();
+        budgets.delete_collection(&DeleteParams::default(), &all).await.expect("budgets can be deleted");
         self.restore_brokers().await;
         self.scale(3).await;
         self.brokers_registered(3).await;
@@ -198,6 +205,19 @@ impl World {
 
     fn all_accesses(&self) -> Api<KafkaExternalAccess> {
         Api::all(self.kube.clone())
+    }
+
+    /// Whether nodes take no new pods.
+    pub async fn cordon(&self, cordoned: bool) {
+        let nodes: Api<Node> = Api::all(self.kube.clone());
+        for node in nodes.list(&ListParams::default()).await.expect("nodes can be listed") {
+            let now = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+            if now != cordoned {
+                let patch = Patch::Merge(json!({"spec": {"unschedulable": cordoned}}));
+                let name = node.metadata.name.unwrap_or_default();
+                nodes.patch(&name, &PatchParams::default(), &patch).await.expect("the node can be patched");
+            }
+        }
     }
 
     pub fn secrets(&self) -> Api<Secret> {

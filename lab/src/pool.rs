@@ -1,0 +1,66 @@
+use std::fs::{self, File, OpenOptions};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::{Context, Result};
+use crate::paths::Paths;
+
+/// Several state base folders, separated as in `PATH`: the labs that tests share.
+const STATE_HOMES: &str = "LAB_STATE_HOMES";
+
+/// How often a test looks whether a lab has become free.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A running lab that one test has for itself until this is dropped, or its process ends.
+#[derive(Debug)]
+pub struct Turn {
+    paths: Paths,
+    _lock: Flock<File>,
+}
+
+impl Turn {
+    /// Waits for a lab that nobody else has: one of those below `$LAB_STATE_HOMES`, else the one of `$XDG_STATE_HOME`.
+    pub fn take() -> Result<Self> {
+        let labs = shared_labs();
+        loop {
+            for paths in &labs {
+                if let Some(lock) = try_lock(paths)? {
+                    return Ok(Self { paths: paths.clone(), _lock: lock });
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Where the lab's files are.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+}
+
+fn shared_labs() -> Vec<Paths> {
+    let homes = std::env::var_os(STATE_HOMES).unwrap_or_default();
+    let homes: Vec<PathBuf> = std::env::split_paths(&homes).filter(|home| home.is_absolute()).collect();
+    let default = Paths::from_environment();
+    if homes.is_empty() {
+        return vec![default];
+    }
+    homes.iter().map(|home| default.with_state_home(home)).collect()
+}
+
+fn try_lock(paths: &Paths) -> Result<Option<Flock<File>>> {
+    let path = paths.turn_file();
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).to(|| format!("create {}", parent.display()))?;
+    }
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    match Flock::lock(file.to(|| format!("open {}", path.display()))?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).to(|| format!("lock {}", path.display())),
+    }
+}
