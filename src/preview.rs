@@ -3,14 +3,16 @@
 use std::{fmt::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
-use kube::Client;
 
 use crate::{
     api::KafkaExternalAccess,
     cloud::openstack::{CallObserver, CallOutcome, OpenStackClouds},
     domain::{AccessKey, ClusterId},
     kafka::admin::TcpBrokers,
-    kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
+    kubernetes::{
+        Kubernetes, KubernetesError,
+        api::{KubeApi, client},
+    },
     observe::{Freshness, Observer},
     plan::{
         Plan, Verdict,
@@ -75,7 +77,7 @@ pub async fn run(args: PlanArgs) -> ExitCode {
 async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     let config = kube::Config::infer().await?;
     let default_namespace = config.default_namespace.clone();
-    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(Client::try_from(config)?, Vec::new()));
+    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(client(config)?, Vec::new()));
     let object = object(args, &*kubernetes, default_namespace).await?;
     let desired = desired(&object).map_err(|problem| PlanError::Refused {
         reason: problem.reason.to_string(),
@@ -97,6 +99,10 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
         let client = object.spec.kafka.client.as_ref();
         observer.ask_kafka(client, &desired, &mut observed, &decided).await?;
         decided = plan(&desired, &observed, &memory, clock.now());
+        if decided.ask_cluster {
+            observer.ask_cluster(client, &desired, &mut observed).await?;
+            decided = plan(&desired, &observed, &memory, clock.now());
+        }
     }
     Ok((in_words(&desired, &decided), !decided.outstanding.is_empty()))
 }

@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("cloud", &["domain", "seams", "kafka"]),
     ("kafka", &["domain", "seams"]),
     ("kubernetes", &["api", "domain", "seams"]),
-    ("listeners", &["domain", "seams", "kafka"]),
+    ("listeners", &["cloud", "domain", "seams", "kafka"]),
     ("plan", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners"]),
     ("observe", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners", "plan", "seams"]),
 ];

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+
 use crate::{
     api::KafkaExternalAccess,
     cloud::{Clouds, FloatingIps},
@@ -54,6 +56,14 @@ impl Actor {
             Action::LetObjectGo => self.hold_object(round, false).await,
             Action::HoldSecret => self.hold_secret(round, true).await,
             Action::LetSecretGo => self.hold_secret(round, false).await,
+            Action::WriteFiles { files } => {
+                Ok(self.kubernetes.write_config_map(self.permit()?, files).await?)
+            }
+            Action::DeleteFiles { files } => {
+                Ok(self.kubernetes.delete_config_map(self.permit()?, files).await?)
+            }
+            Action::ChangeTemplate { target, what } => self.change_template(round, target, what).await,
+            Action::Restart { pod, .. } => self.restart(round, pod).await,
             Action::ClearReplace => {
                 let object = self.fresh(round).await?;
                 self.kubernetes.clear_replace(self.permit()?, &object).await.map_err(Cause::Kubernetes)
@@ -77,6 +87,24 @@ impl Actor {
 
     fn permit(&self) -> Result<WritePermit, Cause> {
         self.leadership.permit().ok_or(Cause::NotLeading)
+    }
+
+    async fn change_template(
+        &self,
+        round: &Round<'_>,
+        target: &StatefulSet,
+        what: &str,
+    ) -> Result<(), Cause> {
+        let Some(set) = &round.observed.stateful_set else { return Ok(()) };
+        self.kubernetes.change_stateful_set(self.permit()?, &set.object, target).await?;
+        tracing::info!(stateful_set = %round.desired.stateful_set, %what, "changed");
+        Ok(())
+    }
+
+    async fn restart(&self, round: &Round<'_>, pod: &PodIdentity) -> Result<(), Cause> {
+        self.kubernetes.evict(self.permit()?, &round.desired.key.namespace, &pod.name, &pod.uid).await?;
+        tracing::info!(pod = %pod.name, "restarted");
+        Ok(())
     }
 
     async fn hold_object(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {

@@ -87,7 +87,10 @@ reasons! {
     ListenerPortTaken: "The listener's port is in use in the pod.", "Choose another port.";
     EndpointTaken: "Another broker advertises the same address and port.", "Remove it there first.";
     PodAddressInListeners: "The broker's listeners contain a pod address, which a stored value would outlive.", "Write listeners without a host.";
-    RestartRequired: "This Kafka cannot change advertised listeners without a restart.", "Choose rollout: Manual and follow status.plan.";
+    RestartRequired: "This Kafka cannot change advertised listeners without a restart.", "Set rollout: Restart to consent to one restart of each broker, or rollout: Manual and follow status.plan.";
+    RestartBlocked: "A broker must restart, and now that could cost a partition its availability.", "Remove the cause that the message names; the restarts then go on.";
+    TemplateReverted: "Somebody took the listener out of the pod template; it is not put back.", "Merge the patch in status.plan into the manifest that is applied.";
+    DynamicLeftovers: "Listener settings are stored in Kafka, and a migration to KRaft would carry them along.", "Set rollout: Restart, which moves them into the pod template.";
     ListenerSettingsNotUnderstood: "The listener settings cannot be read from the pod template.", "Choose rollout: Manual.";
     ManualStepsOutstanding: "rollout is Manual: status.plan shows what to change.", "Apply the steps; the operator sees when they are done.";
     Advertised: "The broker advertises its address.", "";

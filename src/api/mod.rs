@@ -208,6 +208,22 @@ pub struct Listener {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.contains('{ordinal}') || self.contains('{podName}') || self.contains('{nodeId}')").message("advertisedHostTemplate must contain {ordinal}, {podName} or {nodeId}: each broker needs a name of its own"))]
     pub advertised_host_template: Option<String>,
+    /// With `rollout: Restart`: what happens to the pod template when this object is deleted.
+    #[serde(default)]
+    pub on_delete: OnDelete,
+    /// With `rollout: Restart`: a broker may restart although partitions without spare replicas take no records meanwhile.
+    #[serde(default)]
+    pub allow_unavailable: bool,
+}
+
+/// What happens to the pod template when the object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnDelete {
+    /// It stays; the brokers advertise nothing more after one restart each.
+    #[default]
+    Keep,
+    /// It becomes what it was before, by one restart of each broker.
+    Restore,
 }
 
 /// Kafka's security protocols.
@@ -240,6 +256,9 @@ pub enum Rollout {
     Auto,
     /// Change the running brokers through Kafka's own configuration (ZooKeeper mode 2.8 - 3.9); nothing in Kubernetes changes.
     Dynamic,
+    /// Consent to restarts: the listener comes into the pod template, and the brokers restart one after the other, each
+    /// only while no partition and no majority of controllers depends on it. A changed address restarts its broker.
+    Restart,
     /// Change nothing in Kafka; show what to change, and go on when it is done.
     Manual,
 }

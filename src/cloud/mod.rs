@@ -394,3 +394,12 @@ pub trait Clouds: Send + Sync {
     /// The cloud behind a credential. Makes no call; errors are [`CloudFault::Configuration`].
     fn open(&self, credential: &Credential) -> Result<std::sync::Arc<dyn FloatingIps>, CloudError>;
 }
+
+/// An address that may be advertised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Bound by us, as read in this reconcile.
+    Bound(BoundAddress),
+    /// Bound by somebody else, as the user states (provider Static).
+    Stated(Ipv4Addr),
+}

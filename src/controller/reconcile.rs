@@ -199,6 +199,10 @@ impl Reconciler {
             let client = object.spec.kafka.client.as_ref();
             self.observer.ask_kafka(client, desired, &mut observed, &decided).await?;
             decided = plan(desired, &observed, memory, self.clock.now());
+            if decided.ask_cluster && due(&decided, failures).is_empty() {
+                self.observer.ask_cluster(client, desired, &mut observed).await?;
+                decided = plan(desired, &observed, memory, self.clock.now());
+            }
             memory.see_probes(&decided, &observed);
         }
         Ok((observed, decided, freshness))

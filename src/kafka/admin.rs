@@ -14,8 +14,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    BrokerView, Brokers, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange, SettingValue,
-    Step, Target, Validate,
+    BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange,
+    SettingValue, Step, Target, Validate,
     probe::Report,
     sasl,
     wire::{Connection, Times, connect},
@@ -31,6 +31,8 @@ const BROKER: i8 = 4;
 const DYNAMIC: i8 = 2;
 const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
+const ROLES: &str = "process.roles";
+const MIGRATION: &str = "zookeeper.metadata.migration.enable";
 /// CLUSTER_AUTHORIZATION_FAILED and TOPIC_AUTHORIZATION_FAILED.
 const UNAUTHORIZED: [i16; 2] = [31, 29];
 /// INVALID_CONFIG, INVALID_REQUEST, POLICY_VIOLATION.
@@ -54,6 +56,10 @@ impl Brokers for TcpBrokers {
 
     async fn accepts(&self, target: &Target) -> bool {
         connect(target, &mut Times::new()).await.is_ok()
+    }
+
+    async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
+        super::cluster::cluster(target).await
     }
 
     async fn alter(
@@ -93,7 +99,7 @@ fn alterable(setting: ListenerSetting, operation: i8) -> AlterableConfig {
         .with_config_operation(operation)
 }
 
-async fn open(target: &Target, times: &mut Times) -> Result<Connection, KafkaError> {
+pub(super) async fn open(target: &Target, times: &mut Times) -> Result<Connection, KafkaError> {
     let mut connection = Connection::open(target, times).await?;
     if let Some(credential) = &target.security.sasl {
         sasl::authenticate(&mut connection, credential, times).await?;
@@ -115,9 +121,15 @@ async fn describe(target: &Target, times: &mut Times) -> Result<BrokerView, Kafk
             }
         },
     };
-    let roles = configs.iter().find(|config| config.name.as_str() == "process.roles");
-    let kraft = roles.and_then(|config| config.value.as_ref()).is_some_and(|roles| !roles.is_empty());
-    let mode = if kraft { MetadataMode::KRaft } else { MetadataMode::ZooKeeper };
+    let value = |key: &str| {
+        let config = configs.iter().find(|config| config.name.as_str() == key);
+        config.and_then(|config| config.value.as_ref()).map(|value| value.as_str()).unwrap_or_default()
+    };
+    let mode = match (value(ROLES), value(MIGRATION)) {
+        ("", "true") => MetadataMode::Migrating,
+        ("", _) => MetadataMode::ZooKeeper,
+        _ => MetadataMode::KRaft,
+    };
     let known = |config: &DescribeConfigsResourceResult| {
         let setting =
             ListenerSetting::ALL.into_iter().find(|setting| setting.key() == config.name.as_str())?;
@@ -155,7 +167,7 @@ enum Answer {
 }
 
 async fn configs(connection: &mut Connection, of: NodeId, times: &mut Times) -> Result<Answer, KafkaError> {
-    let keys = ListenerSetting::ALL.into_iter().map(ListenerSetting::key).chain(["process.roles"]);
+    let keys = ListenerSetting::ALL.into_iter().map(ListenerSetting::key).chain([ROLES, MIGRATION]);
     let resource = DescribeConfigsResource::default()
         .with_resource_type(BROKER)
         .with_resource_name(StrBytes::from_string(of.to_string()))
@@ -193,7 +205,7 @@ fn setting_value(config: &DescribeConfigsResourceResult) -> SettingValue {
     }
 }
 
-fn check(step: Step, code: i16, message: Option<&StrBytes>) -> Result<(), KafkaError> {
+pub(super) fn check(step: Step, code: i16, message: Option<&StrBytes>) -> Result<(), KafkaError> {
     if code == 0 {
         return Ok(());
     }

@@ -128,6 +128,8 @@ pub struct SettingValue {
 pub enum MetadataMode {
     /// Kafka 2.8 - 3.9 with ZooKeeper.
     ZooKeeper,
+    /// With ZooKeeper, on the way to KRaft (`zookeeper.metadata.migration.enable`, KIP-866).
+    Migrating,
     /// KRaft.
     KRaft,
 }
@@ -152,6 +154,41 @@ impl BrokerView {
     pub fn setting(&self, setting: ListenerSetting) -> SettingValue {
         self.settings.get(&setting).cloned().unwrap_or_default()
     }
+}
+
+/// What a restart of a broker would cost, as one broker tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Every partition of every topic that the operator's user may see.
+    pub partitions: Vec<Partition>,
+    /// The active controller; in KRaft mode any broker is named here.
+    pub controller: Option<NodeId>,
+    /// The controllers of KRaft; `None`: ZooKeeper keeps the metadata.
+    pub quorum: Option<Quorum>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its topic.
+    pub topic: String,
+    /// Its number in the topic.
+    pub number: i32,
+    /// Brokers that hold it.
+    pub replicas: Vec<NodeId>,
+    /// Those in sync.
+    pub in_sync: Vec<NodeId>,
+    /// `min.insync.replicas` of its topic.
+    pub min_in_sync: u32,
+}
+
+/// The controllers of KRaft (DescribeQuorum, KIP-595, KIP-836).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// The active controller.
+    pub leader: NodeId,
+    /// Who votes, and whether it has caught up with the leader.
+    pub voters: BTreeMap<NodeId, bool>,
 }
 
 /// A change of one stored (dynamic) setting of one broker.
@@ -184,6 +221,9 @@ pub trait Brokers: Send + Sync {
     /// True when something accepts TCP at `target`, whatever it speaks.
     async fn accepts(&self, target: &Target) -> bool;
 
+    /// Asks the broker at `target` about partitions and controllers of its cluster.
+    async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError>;
+
     /// Changes stored settings of broker `node`, all or nothing (IncrementalAlterConfigs, KIP-339). The broker
     /// applies asynchronously: a success says "stored", not "in force".
     async fn alter(
@@ -197,6 +237,7 @@ pub trait Brokers: Send + Sync {
 }
 
 pub mod admin;
+mod cluster;
 pub mod probe;
 mod sasl;
 pub mod simulated;
@@ -219,6 +260,10 @@ pub enum Step {
     DescribeConfigs,
     /// IncrementalAlterConfigs.
     AlterConfigs,
+    /// Metadata of all topics.
+    Metadata,
+    /// DescribeQuorum.
+    DescribeQuorum,
 }
 
 /// A step that failed, and why.

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{Namespace, Pod, Secret, Service},
+    core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
     events::v1::Event,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -80,6 +80,13 @@ impl KubeApi {
     }
 }
 
+/// A client by the usual rules (KUBECONFIG, else the pod's account). It tries nothing again by itself: an eviction that a
+/// PodDisruptionBudget refuses (429) would keep its caller waiting, and the work queue has a back-off of its own.
+pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
 fn params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
@@ -108,10 +115,23 @@ fn fault(error: kube::Error) -> KubernetesFault {
     match status.code {
         404 => KubernetesFault::NotFound,
         409 => KubernetesFault::Conflict,
+        // Of an eviction; the API server's own limit says "too many requests, please try again later".
+        429 if status.message.contains("disruption budget") => KubernetesFault::NotNow(status.message),
         401 | 403 => KubernetesFault::Forbidden(status.message),
         400 | 422 => KubernetesFault::Invalid(status.message),
         _ => KubernetesFault::Unavailable(status.message),
     }
+}
+
+/// JSON Patch (RFC 6902) from one object to the other, on condition that nobody has written since it was read.
+fn difference(of: &StatefulSet, target: &StatefulSet) -> json_patch::Patch {
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": of.uid() },
+        { "op": "test", "path": "/metadata/resourceVersion", "value": of.resource_version() },
+    ]);
+    let mut patch: json_patch::Patch = serde_json::from_value(operations).unwrap_or_default();
+    patch.0.extend(super::patch(of, target));
+    patch
 }
 
 #[async_trait]
@@ -164,6 +184,58 @@ impl Kubernetes for KubeApi {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
         self.read("read the Secret", namespace, name).await
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError> {
+        self.read("read the ConfigMap", namespace, name).await
+    }
+
+    async fn write_config_map(&self, _permit: WritePermit, map: &ConfigMap) -> Result<(), KubernetesError> {
+        let api = self.namespaced::<ConfigMap>(&map.namespace().unwrap_or_default());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        if map.resource_version().is_none() {
+            limited("create the ConfigMap", api.create(&params, map)).await?;
+        } else {
+            limited("write the ConfigMap", api.replace(&map.name_any(), &params, map)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_config_map(&self, _permit: WritePermit, of: &ConfigMap) -> Result<(), KubernetesError> {
+        let api = self.namespaced::<ConfigMap>(&of.namespace().unwrap_or_default());
+        let same = Preconditions { uid: of.uid(), resource_version: None };
+        let params = DeleteParams::default().preconditions(same);
+        limited("delete the ConfigMap", api.delete(&of.name_any(), &params)).await?;
+        Ok(())
+    }
+
+    async fn change_stateful_set(
+        &self,
+        _permit: WritePermit,
+        of: &StatefulSet,
+        target: &StatefulSet,
+    ) -> Result<(), KubernetesError> {
+        let api = self.namespaced::<StatefulSet>(&of.namespace().unwrap_or_default());
+        let patch = Patch::Json::<()>(difference(of, target));
+        limited("change the StatefulSet", api.patch(&of.name_any(), &params(), &patch)).await?;
+        Ok(())
+    }
+
+    async fn evict(
+        &self,
+        _permit: WritePermit,
+        namespace: &str,
+        name: &str,
+        uid: &Uid,
+    ) -> Result<(), KubernetesError> {
+        let same = Preconditions { uid: Some(uid.to_string()), resource_version: None };
+        let params = EvictParams {
+            delete_options: Some(DeleteParams::default().preconditions(same)),
+            ..EvictParams::default()
+        };
+        let api = self.namespaced::<Pod>(namespace);
+        let evicted = limited("evict the pod", api.evict(name, &params)).await;
+        evicted.map(drop)
     }
 
     async fn set_finalizer(

@@ -1,10 +1,11 @@
 //! The Kubernetes calls the product makes, as one seam. Reads that decide go to the API server, never to a cache.
 
 use async_trait::async_trait;
+use json_patch::PatchOperation;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret, Service},
     events::v1::Event,
 };
 
@@ -40,6 +41,29 @@ pub trait Kubernetes: Send + Sync {
     /// A Secret by name; Secrets are never listed.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError>;
 
+    /// A ConfigMap by name.
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError>;
+
+    /// Creates or replaces a ConfigMap; `resourceVersion` in it is the precondition (absent: create).
+    async fn write_config_map(&self, permit: WritePermit, map: &ConfigMap) -> Result<(), KubernetesError>;
+    /// Deletes the ConfigMap that was read (by UID).
+    async fn delete_config_map(&self, permit: WritePermit, of: &ConfigMap) -> Result<(), KubernetesError>;
+    /// Makes the StatefulSet that was read (by UID and `resourceVersion`) into `target`: one patch that names only what
+    /// differs, so that fields which this program does not know stay.
+    async fn change_stateful_set(
+        &self,
+        permit: WritePermit,
+        of: &StatefulSet,
+        target: &StatefulSet,
+    ) -> Result<(), KubernetesError>;
+    /// Evicts the pod (by UID), which a PodDisruptionBudget may refuse: [`KubernetesFault::NotNow`].
+    async fn evict(
+        &self,
+        permit: WritePermit,
+        namespace: &str,
+        name: &str,
+        uid: &Uid,
+    ) -> Result<(), KubernetesError>;
     /// Adds or removes our finalizer on the object; returns the object as confirmed by the server.
     async fn set_finalizer(
         &self,
@@ -77,6 +101,13 @@ pub trait Kubernetes: Send + Sync {
     async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError>;
 }
 
+/// The operations that make one into the other. They name what differs and nothing else: an object of a newer API
+/// server has fields that this program does not know, and they stay.
+pub fn patch(of: &StatefulSet, target: &StatefulSet) -> Vec<PatchOperation> {
+    let json = |set: &StatefulSet| serde_json::to_value(set).unwrap_or_default();
+    json_patch::diff(&json(of), &json(target)).0
+}
+
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {fault}")]
@@ -99,6 +130,9 @@ pub enum KubernetesFault {
     /// A right is missing.
     #[error("{0}")]
     Forbidden(String),
+    /// A PodDisruptionBudget stands against it now.
+    #[error("{0}")]
+    NotNow(String),
     /// The API server refuses the object.
     #[error("{0}")]
     Invalid(String),
@@ -111,7 +145,9 @@ impl KubernetesError {
     /// What should happen next.
     pub fn class(&self) -> ErrorClass {
         match self.fault {
-            KubernetesFault::Conflict | KubernetesFault::NotFound => ErrorClass::Waiting,
+            KubernetesFault::Conflict | KubernetesFault::NotFound | KubernetesFault::NotNow(_) => {
+                ErrorClass::Waiting
+            }
             KubernetesFault::Forbidden(_) | KubernetesFault::Invalid(_) => ErrorClass::Terminal,
             KubernetesFault::Unavailable(_) => ErrorClass::Transient,
         }

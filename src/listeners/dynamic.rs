@@ -7,6 +7,7 @@
 //! | the broker | then |
 //! |---|---|
 //! | advertises the wanted endpoint under the wanted name | in force |
+//! | is being migrated to KRaft, or is there with our settings still stored | refused: `rollout: Restart` moves them out first |
 //! | is in KRaft mode | refused: needs a restart (KAFKA-18405, KAFKA-13835) |
 //! | binds one of its listeners to an address of a pod or node | refused: a stored copy would outlive that address |
 //! | has the name, or the port, for another listener in its file | refused |
@@ -53,6 +54,11 @@ pub enum Refusal {
     /// KRaft.
     #[error("this broker runs in KRaft mode, where advertised listeners change only with a restart")]
     RestartRequired,
+    /// Stored settings would go along to KRaft, where they cannot be changed.
+    #[error(
+        "listener settings stored in Kafka would be carried along by the migration to KRaft; set rollout: Restart, which moves them into the pod template"
+    )]
+    Leftovers,
     /// A listener is bound to an address that will vanish.
     #[error(
         "listener {listener} of the broker is bound to {host}; write listeners without a host ({listener}://:PORT)"
@@ -127,6 +133,10 @@ fn changes<'a>(
         return Err(Refusal::EndpointTaken { by, endpoint: wanted.endpoint.clone() });
     }
     let advertised = advertises(own, wanted);
+    let stored = || !withdraw(own, wanted.name).is_empty();
+    if own.mode == MetadataMode::Migrating || own.mode == MetadataMode::KRaft && stored() {
+        return Err(Refusal::Leftovers);
+    }
     if own.mode == MetadataMode::KRaft {
         return if advertised { Ok(Vec::new()) } else { Err(Refusal::RestartRequired) };
     }

@@ -3,8 +3,10 @@
 //! | rollout | file | what changes | restarts |
 //! |---|---|---|---|
 //! | Dynamic | `dynamic.rs` | three settings stored in Kafka, per broker | none |
+//! | Restart | `restart/` | the pod template, and one ConfigMap | one per broker and address |
 //! | Manual | none: the user changes the same three settings | | by the user |
 
 pub mod apply;
 pub mod dynamic;
+pub mod restart;
 pub mod text;

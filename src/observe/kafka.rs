@@ -113,7 +113,29 @@ impl Observer {
         }
         let port_busy = self.busy_ports(desired, observed, &internal).await;
         let probes = self.probe(desired, observed, plan, &internal, &material).await;
-        observed.kafka = Some(KafkaState { internal, port_busy, probes });
+        observed.kafka = Some(KafkaState { internal, port_busy, probes, cluster: None });
+        Ok(())
+    }
+
+    /// Asks one broker what a restart would cost. What it cannot tell is the answer as well.
+    pub async fn ask_cluster(
+        &self,
+        client: Option<&KafkaClient>,
+        desired: &Desired,
+        observed: &mut Observed,
+    ) -> Result<(), KubernetesError> {
+        let Some(kafka) = &observed.kafka else { return Ok(()) };
+        let answering = kafka.internal.iter().find(|(_, view)| view.is_ok()).map(|(ordinal, _)| *ordinal);
+        let material = self.material(client, &desired.key.namespace).await?;
+        let target = answering.zip(material.ok()).and_then(|(ordinal, material)| {
+            let pod = observed.pods.get(&ordinal)?;
+            self.internal_target(desired, observed, &material, ordinal, pod)
+        });
+        let Some(target) = target else { return Ok(()) };
+        let cluster = self.brokers.cluster(&target).await;
+        if let Some(kafka) = &mut observed.kafka {
+            kafka.cluster = Some(cluster);
+        }
         Ok(())
     }
 

@@ -8,16 +8,16 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{Container, Pod, PodSpec},
+    core::v1::{ConfigMap, Container, Pod, PodSpec},
 };
 use kube::{ResourceExt, core::Selector};
 
 use super::{Observer, manager::manager};
 use crate::{
-    api::{FINALIZER, KafkaExternalAccess},
+    api::{FINALIZER, KafkaExternalAccess, Rollout},
     domain::{AccessKey, Ordinal, Uid},
     kubernetes::KubernetesError,
-    listeners::text::Listeners,
+    listeners::{restart::file, text::Listeners},
     plan::{
         PodIdentity,
         desired::Desired,
@@ -30,6 +30,7 @@ pub struct Seen {
     pub others: Vec<OtherAccess>,
     pub stateful_set: Option<StatefulSetView>,
     pub pods: BTreeMap<Ordinal, PodView>,
+    pub files: Option<ConfigMap>,
 }
 
 impl Observer {
@@ -46,7 +47,7 @@ impl Observer {
         let others = objects.iter().map(other).collect();
         let Some(set) = set else {
             let pods = self.pods_left_alone(object, desired).await?;
-            return Ok(Seen { others, stateful_set: None, pods });
+            return Ok(Seen { others, stateful_set: None, pods, files: None });
         };
         let selector = selector(&set);
         let pods = self.kubernetes.pods(namespace, &selector).await?;
@@ -54,7 +55,12 @@ impl Observer {
             pod.owner_references().iter().any(|o| o.kind == "StatefulSet" && o.name == set.name_any())
         };
         let pods = pods.iter().filter(owned).filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
-        Ok(Seen { others, stateful_set: Some(stateful_set_view(&set, desired)), pods })
+        let restarts = desired.listener.as_ref().is_some_and(|listener| listener.rollout == Rollout::Restart);
+        let files = match restarts {
+            true => self.kubernetes.config_map(namespace, &file::name(&desired.stateful_set)).await?,
+            false => None,
+        };
+        Ok(Seen { others, stateful_set: Some(stateful_set_view(&set, desired)), pods, files })
     }
 
     /// Pods that live on without their StatefulSet (`--cascade=orphan`): found by the names that the status records.
@@ -121,11 +127,14 @@ pub fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
     let ipv4 = |text: &str| text.parse::<Ipv4Addr>().ok();
     let first = status.and_then(|status| status.pod_ip.as_deref()).and_then(ipv4);
     let any = || status?.pod_ips.iter().flatten().find_map(|ip| ipv4(&ip.ip));
+    let conditions = status.and_then(|status| status.conditions.as_ref());
     let view = PodView {
         identity: PodIdentity { name: pod.name_any(), uid: Uid::new(pod.uid().unwrap_or_default()) },
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         ip: first.or_else(any),
         terminating: pod.metadata.deletion_timestamp.is_some() || ended,
+        ready: conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
+        revision: pod.labels().get("controller-revision-hash").cloned(),
     };
     Some((ordinal, view))
 }
@@ -153,6 +162,7 @@ fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(0),
         service: spec.and_then(|spec| spec.service_name.clone()).unwrap_or_default(),
+        object: Box::new(set.clone()),
         host_network: pod.host_network == Some(true),
         internal_port: internal.or_else(|| declared.and_then(|port| number(port.container_port))),
         listening_ports: listening

@@ -72,6 +72,7 @@ impl Observer {
             pods: seen.pods,
             cloud,
             kafka: None,
+            files: seen.files,
         };
         Ok((observed, freshness))
     }

@@ -3,6 +3,7 @@
 //! | stage | when | do |
 //! |---|---|---|
 //! | 1 | our listener is stored in a broker | withdraw it |
+//! | 1 | our listener is in the pod template | `rollback.rs` |
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
@@ -19,6 +20,7 @@ use super::{
     memory::{self, Memory},
     observed::{CloudState, CloudView, Observed},
     ownership::{self, Holdings, Owner},
+    rollback,
 };
 use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
@@ -37,10 +39,10 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         let text = "mode is Plan, so the deletion releases nothing and waits; set spec.mode to Apply";
         plan.problems.push(Problem::new(Reason::PlanOnly, text));
     }
-    withdraw(desired, observed, &mut plan);
+    withdraw(desired, observed, memory, &mut plan);
     match &desired.provider {
         WantedProvider::Static => {
-            if plan.actions.is_empty() && !plan.ask_kafka && !blocked(&plan) {
+            if plan.actions.is_empty() && !plan.asks() && !blocked(&plan) {
                 plan.actions.push(Action::LetObjectGo);
             }
         }
@@ -60,13 +62,16 @@ fn blocked(plan: &Plan) -> bool {
 }
 
 /// Stage 1 and 2.
-fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut Plan) {
     let Some(listener) = &desired.listener else { return };
     let Some(set) = &observed.stateful_set else { return left_alone(desired, observed, plan) };
     let Some(kafka) = &observed.kafka else {
         plan.ask_kafka = true;
         return;
     };
+    if listener.rollout == Rollout::Restart {
+        rollback::plan(desired, listener, observed, memory, plan);
+    }
     let existing = observed
         .own
         .status
@@ -76,6 +81,9 @@ fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
         .map(|b| Ordinal(b.ordinal));
     let ordinals: std::collections::BTreeSet<Ordinal> = set.ordinals().chain(existing).collect();
     for ordinal in ordinals {
+        if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
+            continue;
+        }
         let verdict = match kafka.internal.get(&ordinal) {
             Some(Ok(view)) => {
                 let changes = dynamic::withdraw(view, &listener.name);
@@ -100,7 +108,7 @@ fn withdraw(desired: &Desired, observed: &Observed, plan: &mut Plan) {
                     desired.stateful_set
                 ),
             )),
-            None if listener.rollout == Rollout::Manual => None,
+            None if matches!(listener.rollout, Rollout::Manual | Rollout::Restart) => None,
             None => Some(Problem::new(
                 Reason::ReleaseBlocked,
                 format!(
@@ -156,7 +164,7 @@ fn addresses(
             };
             plan.addresses.insert(*ordinal, held);
             let verdict = plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
-            if *verdict == Verdict::Releasing(None) && !plan.ask_kafka {
+            if *verdict == Verdict::Releasing(None) && !plan.asks() {
                 plan.actions.push(let_go(desired, observed, *ordinal, address));
             }
         }
@@ -172,7 +180,7 @@ fn addresses(
         .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
         .collect();
     for (ordinal, address) in &adopted {
-        if matches!(plan.brokers.get(ordinal), None | Some(Verdict::Releasing(None))) && !plan.ask_kafka {
+        if matches!(plan.brokers.get(ordinal), None | Some(Verdict::Releasing(None))) && !plan.asks() {
             plan.actions.push(Action::Unbind {
                 ordinal: *ordinal,
                 id: address.id.clone(),
@@ -183,7 +191,7 @@ fn addresses(
     if holdings.ours.is_empty()
         && adopted.is_empty()
         && plan.actions.is_empty()
-        && !plan.ask_kafka
+        && !plan.asks()
         && !blocked(plan)
     {
         finish(observed, memory, now, plan);

@@ -9,7 +9,7 @@ use std::{
 use super::Problem;
 use crate::{
     api::{
-        KafkaExternalAccess, KafkaExternalAccessSpec, Mode, ProviderType, REPLACE_ANNOTATION,
+        KafkaExternalAccess, KafkaExternalAccessSpec, Mode, OnDelete, ProviderType, REPLACE_ANNOTATION,
         RetentionPolicy, Rollout, SecurityProtocol, conditions::Reason,
     },
     domain::{AccessKey, Endpoint, Ordinal, Uid},
@@ -81,6 +81,10 @@ pub struct WantedListener {
     pub rollout: Rollout,
     /// Name to advertise, with placeholders.
     pub host_template: Option<String>,
+    /// The pod template becomes what it was when the object goes.
+    pub restore: bool,
+    /// Restarts may make partitions unavailable.
+    pub allow_unavailable: bool,
 }
 
 /// Where addresses come from.
@@ -164,6 +168,8 @@ fn listener(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedListener>, Pr
         protocol: listener.security_protocol,
         rollout: listener.rollout,
         host_template: listener.advertised_host_template.clone(),
+        restore: listener.on_delete == OnDelete::Restore,
+        allow_unavailable: listener.allow_unavailable,
     }))
 }
 

@@ -5,12 +5,12 @@ use crate::{
     cloud::{CloudError, CloudFault},
     domain::ErrorClass,
     kafka::{KafkaError, KafkaFault},
-    kubernetes::KubernetesError,
+    kubernetes::{KubernetesError, KubernetesFault},
     plan::{Action, Problem},
 };
 
 /// An action that was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// Which.
     pub action: Action,
@@ -75,6 +75,9 @@ impl Cause {
             Self::Cloud(error) => Some(problem_of_cloud(error)),
             Self::Kafka(error) => Some(problem_of_kafka(error)),
             Self::ListenerNotApplied(text) => Some(Problem::new(Reason::ListenerNotApplied, text)),
+            Self::Kubernetes(KubernetesError { fault: KubernetesFault::NotNow(text), .. }) => {
+                Some(Problem::new(Reason::RestartBlocked, text))
+            }
             Self::Kubernetes(error) if error.class() != ErrorClass::Waiting => {
                 Some(Problem::new(Reason::Retrying, error.to_string()))
             }

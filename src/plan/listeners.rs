@@ -6,10 +6,11 @@
 //! | wanted | any | cannot be asked | waiting, with the reason from its error |
 //! | wanted | Manual | advertises the endpoint | settled |
 //! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
+//! | wanted | Restart | decided by `rollout.rs` | the template changes, or one broker restarts |
 //! | wanted | Auto, Dynamic | is not in its own table of brokers | waiting: see [`Broker::unheard_of`] |
 //! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use jiff::Timestamp;
 
@@ -19,6 +20,7 @@ use super::{
     failure::problem_of_kafka,
     memory::Memory,
     observed::{KafkaState, Observed},
+    rollout::{self, Goal},
 };
 use crate::{
     api::{Rollout, conditions::Reason},
@@ -46,13 +48,16 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         }
         return;
     };
+    let mut goals = BTreeMap::new();
     for (ordinal, outside) in bound {
         let view = match kafka.internal.get(&ordinal) {
             Some(Ok(view)) => view,
             Some(Err(error)) => {
                 // Addresses that serve the internal names need nothing from the broker.
                 if desired.listener.is_some() {
-                    plan.brokers.insert(ordinal, Verdict::Waiting(problem_of_kafka(error)));
+                    let restarting = rollout::is_restarting(memory, observed, ordinal);
+                    let verdict = restarting.unwrap_or(Verdict::Waiting(problem_of_kafka(error)));
+                    plan.brokers.insert(ordinal, verdict);
                     plan.wake_in(SOON);
                 }
                 continue;
@@ -73,6 +78,10 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
             Some(listener) => {
                 let wanted = wanted(desired, listener, ordinal, view.node, &outside);
                 plan.endpoints.insert(ordinal, wanted.endpoint.clone());
+                if listener.rollout == Rollout::Restart {
+                    goals.insert(ordinal, Goal { outside, endpoint: wanted.endpoint });
+                    continue;
+                }
                 let manager = observed.stateful_set.as_ref().and_then(|set| set.manager.as_deref());
                 let broker =
                     Broker { desired, listener, kafka, memory, now, ordinal, view, outside, manager };
@@ -81,6 +90,9 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         }
     }
     if let Some(listener) = &desired.listener {
+        if listener.rollout == Rollout::Restart {
+            rollout::plan(desired, listener, observed, memory, &goals, plan);
+        }
         foresee(desired, listener, plan);
     }
 }
@@ -226,6 +238,7 @@ impl Broker<'_> {
 fn reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::RestartRequired => Reason::RestartRequired,
+        Refusal::Leftovers => Reason::DynamicLeftovers,
         Refusal::PodAddress { .. } => Reason::PodAddressInListeners,
         Refusal::NameTaken(_) => Reason::ListenerNameTaken,
         Refusal::PortOfListener { .. } | Refusal::PortBusy(_) => Reason::ListenerPortTaken,

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Action, Plan, Verdict,
+    Action, Plan, PodIdentity, Verdict,
     desired::Desired,
     failure::Cause,
     listeners::{ProbeVerdict, judge},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cloud::{Binding, CloudFault},
-    domain::{AddressId, Ordinal},
+    domain::{AddressId, Endpoint, Ordinal, Uid},
 };
 
 /// Between two sightings that must agree.
@@ -31,6 +31,10 @@ pub const IDLE: Duration = Duration::from_secs(24 * 3600);
 const MOVES_WITHIN: Duration = Duration::from_secs(600);
 const MOST_MOVES: usize = 3;
 const CONTESTED: Duration = Duration::from_secs(1800);
+/// A broker that takes longer to come back is told.
+const RESTART: Duration = Duration::from_secs(300);
+/// A broker that answers again may take so long until its replicas are in sync before that is told.
+const CATCH_UP: Duration = Duration::from_secs(120);
 const LISTENER_PAUSE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -64,12 +68,27 @@ pub struct Memory {
     pub reached: BTreeMap<Ordinal, std::net::Ipv4Addr>,
     /// Nothing was left to do or to wait for at the last look.
     pub settled: bool,
+    /// The moment of the last look.
+    now: Timestamp,
     /// Brokers whose last probe was good.
     good: BTreeSet<Ordinal>,
     /// A probe that was good before is not any more: something happened.
     lost: bool,
     /// Brokers on which a change of listeners was taken back, with the words; not tried again before the time.
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
+    /// The last restart of each broker by us.
+    pub restarted: BTreeMap<Ordinal, Restarted>,
+}
+
+/// A pod that was evicted so that its broker starts anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restarted {
+    /// The pod that went.
+    pub pod: Uid,
+    /// When.
+    pub at: Timestamp,
+    /// What the broker was to tell clients afterwards.
+    pub goal: Option<Endpoint>,
 }
 
 /// Why and how long nothing is allocated.
@@ -103,6 +122,8 @@ impl Memory {
             good: BTreeSet::new(),
             lost: false,
             listener_refused: BTreeMap::new(),
+            restarted: BTreeMap::new(),
+            now: started_at,
         }
     }
 }
@@ -110,6 +131,7 @@ impl Memory {
 impl Memory {
     /// Takes in what was seen. Call it after each observation, before the plan.
     pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
+        self.now = now;
         let CloudState::Seen(cloud) = &observed.cloud else { return };
         let holdings = Holdings::of(cloud, desired, observed);
         let surplus = holdings.ours.values().filter(|several| several.len() > 1).flatten();
@@ -160,6 +182,23 @@ impl Memory {
         }
     }
 
+    /// The broker that we restarted last, while it may still be on its way: not yet back, for five minutes at most.
+    pub fn restarting(&self, observed: &Observed) -> Option<Ordinal> {
+        let last = self.restarted.iter().max_by_key(|(_, restarted)| restarted.at);
+        let (ordinal, restarted) = last.filter(|(_, last)| self.now < last.at + RESTART)?;
+        let back = observed.kafka.as_ref().and_then(|kafka| kafka.internal.get(ordinal));
+        let pod = observed.pods.get(ordinal).map(|pod| &pod.identity.uid);
+        let up = matches!(back, Some(Ok(_))) && pod != Some(&restarted.pod);
+        (!up || self.now < restarted.at + CATCH_UP).then_some(*ordinal)
+    }
+
+    /// The pod is one that we have made start anew for this goal already.
+    pub fn in_vain(&self, ordinal: Ordinal, pod: &PodIdentity, goal: Option<&Endpoint>) -> bool {
+        self.restarted
+            .get(&ordinal)
+            .is_some_and(|before| before.pod != pod.uid && before.goal.as_ref() == goal)
+    }
+
     /// Takes in what the probes say about the plan that was made.
     pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
         let Some(kafka) = &observed.kafka else { return };
@@ -207,6 +246,10 @@ impl Memory {
                 Ok(()),
             ) => {
                 self.bound_by_us.remove(ordinal);
+            }
+            (Action::Restart { ordinal, pod, goal }, Ok(())) => {
+                let restarted = Restarted { pod: pod.uid.clone(), at: now, goal: goal.clone() };
+                self.restarted.insert(*ordinal, restarted);
             }
             (Action::Advertise { ordinal, .. }, Ok(())) => {
                 self.listener_refused.remove(ordinal);

@@ -8,19 +8,24 @@
 //! | `leftovers.rs` | what happens to addresses that no broker needs |
 //! | `exposure.rs` | may an address be bound to a port at all |
 //! | `listeners.rs` | what each broker should advertise, and how it learns it |
+//! | `rollout.rs` | the listener by the pod template, and who restarts next |
+//! | `rollback.rs` | how that goes again |
 //! | `deletion.rs` | what goes when the object goes |
 //! | `status.rs` | what people are told |
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
     api::{Mode, conditions::Reason},
-    cloud::{Binding, BoundAddress, NewFloatingIp},
+    cloud::{Binding, NewFloatingIp},
     domain::{AddressId, Endpoint, NodeId, Ordinal, OwnerMarker, QosPolicyId, Revision, Uid},
     kafka::SettingChange,
 };
+
+pub use crate::cloud::Outside;
 
 mod bindings;
 mod conditions;
@@ -34,6 +39,8 @@ mod listeners;
 pub mod memory;
 pub mod observed;
 mod ownership;
+mod rollback;
+mod rollout;
 pub mod status;
 mod words;
 
@@ -145,6 +152,11 @@ fn hold_first(observed: &Observed, plan: &mut Plan) {
 }
 
 impl Plan {
+    /// More must be seen before this plan is whole.
+    fn asks(&self) -> bool {
+        self.ask_kafka || self.ask_cluster
+    }
+
     /// Looks again no later than this.
     fn wake_in(&mut self, wait: Duration) {
         self.look_again = Some(self.look_again.map_or(wait, |other| other.min(wait)));
@@ -166,7 +178,7 @@ impl Plan {
 }
 
 /// What to do now, what is outstanding after that, and what every broker should be told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// To be carried out now, in this order; empty in mode Plan. After them the world is observed again.
     pub actions: Vec<Action>,
@@ -184,6 +196,8 @@ pub struct Plan {
     pub endpoints: BTreeMap<Ordinal, Endpoint>,
     /// The Kafka side must be observed before more can be decided.
     pub ask_kafka: bool,
+    /// What a restart would cost must be asked before more can be decided.
+    pub ask_cluster: bool,
     /// When to look again although nothing happened; `None`: only when something happens.
     pub look_again: Option<Duration>,
 }
@@ -233,7 +247,7 @@ pub enum Verdict {
 }
 
 /// One change of the outside world. Each is carried out by one function of `act`, under its own permit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Our finalizer on the object; before the first write to the cloud.
     HoldObject,
@@ -329,6 +343,32 @@ pub enum Action {
         /// The change.
         changes: Vec<SettingChange>,
     },
+    /// The ConfigMap with the brokers' files, as it shall be.
+    WriteFiles {
+        /// With the version that was read; without one it is created.
+        files: Box<ConfigMap>,
+    },
+    /// Removes the ConfigMap; no template refers to it any more.
+    DeleteFiles {
+        /// As it was read.
+        files: Box<ConfigMap>,
+    },
+    /// One patch of the StatefulSet.
+    ChangeTemplate {
+        /// What it shall be.
+        target: Box<StatefulSet>,
+        /// The change in words.
+        what: String,
+    },
+    /// Evicts a pod; the StatefulSet makes it anew.
+    Restart {
+        /// The broker's position.
+        ordinal: Ordinal,
+        /// The pod that must still be there.
+        pod: PodIdentity,
+        /// What it shall tell clients afterwards; `None`: nothing outside.
+        goal: Option<Endpoint>,
+    },
     /// Removes the annotation that allowed a replacement, after the replacement exists.
     ClearReplace,
 }
@@ -344,11 +384,15 @@ impl Action {
             | Self::Retain { ordinal, .. }
             | Self::Release { ordinal, .. }
             | Self::Advertise { ordinal, .. }
+            | Self::Restart { ordinal, .. }
             | Self::Withdraw { ordinal, .. } => Some(*ordinal),
             Self::HoldObject
             | Self::LetObjectGo
             | Self::HoldSecret
             | Self::LetSecretGo
+            | Self::WriteFiles { .. }
+            | Self::DeleteFiles { .. }
+            | Self::ChangeTemplate { .. }
             | Self::ClearReplace => None,
         }
     }
@@ -361,13 +405,4 @@ pub struct PodIdentity {
     pub name: String,
     /// Its UID.
     pub uid: Uid,
-}
-
-/// An address that may be advertised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outside {
-    /// Bound by us, as read in this reconcile.
-    Bound(BoundAddress),
-    /// Bound by somebody else, as the user states (provider Static).
-    Stated(std::net::Ipv4Addr),
 }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
     api::KafkaExternalAccessStatus,
     cloud::{CloudError, FloatingIp, IngressRule, Port, QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
-    kafka::{BrokerView, KafkaError, probe},
+    kafka::{BrokerView, ClusterState, KafkaError, probe},
     plan::PodIdentity,
 };
 
@@ -32,6 +33,8 @@ pub struct Observed {
     pub cloud: CloudState,
     /// The brokers; `None`: not asked yet in this reconcile.
     pub kafka: Option<KafkaState>,
+    /// The ConfigMap with the brokers' files, read with `rollout: Restart`; `None`: it does not exist.
+    pub files: Option<ConfigMap>,
 }
 
 /// The object itself.
@@ -71,7 +74,7 @@ pub struct OtherAccess {
 }
 
 /// The StatefulSet, as far as it matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StatefulSetView {
     /// Its UID.
     pub uid: Uid,
@@ -89,6 +92,8 @@ pub struct StatefulSetView {
     pub listening_ports: BTreeSet<u16>,
     /// Name of its Service.
     pub service: String,
+    /// The object itself, which `rollout: Restart` changes.
+    pub object: Box<StatefulSet>,
 }
 
 impl StatefulSetView {
@@ -109,6 +114,10 @@ pub struct PodView {
     pub ip: Option<Ipv4Addr>,
     /// It is being deleted, or has ended.
     pub terminating: bool,
+    /// Kubernetes calls it Ready.
+    pub ready: bool,
+    /// The revision of the template it was made from (label `controller-revision-hash`).
+    pub revision: Option<String>,
 }
 
 /// The cloud, or why it was not seen.
@@ -169,6 +178,8 @@ pub struct KafkaState {
     pub port_busy: BTreeMap<Ordinal, bool>,
     /// Last probe through the address.
     pub probes: BTreeMap<Ordinal, ProbeResult>,
+    /// What a restart would cost; `None`: not asked, because nobody is to restart.
+    pub cluster: Option<Result<ClusterState, KafkaError>>,
 }
 
 /// A probe through the address of a broker.

@@ -29,6 +29,17 @@ pub fn action(action: &Action, desired: &Desired) -> String {
         Action::Withdraw { ordinal, .. } => {
             format!("withdraw the listener from {} without a restart", pod(*ordinal))
         }
+        Action::WriteFiles { files } => {
+            format!(
+                "write the addresses into ConfigMap {}",
+                files.metadata.name.as_deref().unwrap_or_default()
+            )
+        }
+        Action::DeleteFiles { files } => {
+            format!("delete ConfigMap {}", files.metadata.name.as_deref().unwrap_or_default())
+        }
+        Action::ChangeTemplate { what, .. } => what.clone(),
+        Action::Restart { ordinal, .. } => format!("restart {}", pod(*ordinal)),
         Action::ClearReplace => "remove the annotation kafkaaccess.dev/replace".to_owned(),
     }
 }

@@ -101,7 +101,13 @@ pub fn done(action: &Action, desired: &Desired) -> Option<Note> {
         Action::Withdraw { ordinal, .. } => {
             ("Withdrawn", format!("the listener was withdrawn from {}", pod(*ordinal)))
         }
-        Action::HoldObject
+        Action::ChangeTemplate { what, .. } => ("TemplateChanged", what.clone()),
+        Action::Restart { ordinal, .. } => {
+            ("Restarted", format!("restarted {}; the other brokers run", pod(*ordinal)))
+        }
+        Action::WriteFiles { .. }
+        | Action::DeleteFiles { .. }
+        | Action::HoldObject
         | Action::LetObjectGo
         | Action::HoldSecret
         | Action::LetSecretGo

@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::Args;
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -16,7 +15,10 @@ use crate::{
     controller::{self, queue::WorkQueue, reconcile::Reconciler, watches::Watches},
     domain::{AccessKey, ClusterId},
     kafka::admin::TcpBrokers,
-    kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
+    kubernetes::{
+        Kubernetes, KubernetesError,
+        api::{KubeApi, client},
+    },
     observe::Observer,
     plan::desired,
     report::metrics::Metrics,
@@ -93,7 +95,7 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT, then ends in order: no new keys, running reconciles end, the lease is given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
     telemetry::start(args.log_format);
-    let client = Client::try_from(kube::Config::infer().await?)?;
+    let client = client(kube::Config::infer().await?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(client.clone(), args.namespaces.clone()));

@@ -1,10 +1,11 @@
 //! The product on real parts: Kubernetes, Kafka, Keystone and Neutron of the lab, and a virtual machine that reaches
 //! floating IPs only. Run by `make test-lab`; without a lab these tests fail and say how to start one.
 //!
-//! They share one cluster and one cloud, so they run one after the other (`--test-threads=1`).
+//! Each takes a lab for itself (`LAB_STATE_HOMES`), so with as many labs as threads they run side by side.
 
 mod operator;
 mod proxy;
+mod witness;
 mod world;
 
 mod addresses;
@@ -15,4 +16,5 @@ mod listeners;
 mod outages;
 mod refusals;
 mod replicas;
+mod restart;
 mod schema;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus},
     cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, QosPolicy},
@@ -15,10 +16,15 @@ use kafka_external_access::{
         QosPolicyId, Revision, SecurityGroupId, Uid,
     },
     kafka::{
-        BrokerView, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingValue, Step, probe::Report,
+        BrokerView, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode, Partition, Quorum,
+        SettingValue, Step, probe::Report,
+    },
+    listeners::restart::{
+        file::{self, Advertised},
+        template::{self, State},
     },
     plan::{
-        PodIdentity,
+        Outside, PodIdentity,
         memory::{AllocationPause, Memory},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Observed, OtherAccess, Own, PodView,
@@ -71,8 +77,20 @@ pub struct Case {
     status: KafkaExternalAccessStatus,
     #[serde(default)]
     others: Vec<Other>,
-    /// `plain`, `ours`, `kraft`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
+    /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
+    /// `ours`, `rolling`, `unseen`, `reverted`, `bitnami`; else as the user wrote it.
+    #[serde(default)]
+    template: String,
+    /// `empty`, `right`; else there are none.
+    #[serde(default)]
+    files: String,
+    /// Pods of an older template.
+    #[serde(default)]
+    old: Vec<u32>,
+    /// `healthy`, `tight`, `behind`, `refused`; else not asked.
+    #[serde(default)]
+    cluster: String,
     #[serde(default)]
     busy: Vec<u32>,
     /// `good`, `refused`, or the id of the broker that answers.
@@ -232,10 +250,12 @@ impl Case {
                 internal_port: Some(9092),
                 listening_ports: BTreeSet::from([9092]),
                 service: "kafka-headless".into(),
+                object: Box::new(self.stateful_set(replicas)),
             }),
             pods: self.running().into_iter().filter_map(|ordinal| self.pod(ordinal)).collect(),
             cloud: self.cloud_state(),
             kafka: self.kafka.as_ref().map(|kinds| self.kafka_state(kinds)),
+            files: self.files(),
         }
     }
 
@@ -253,6 +273,8 @@ impl Case {
             node: Some("node".into()),
             ip: (kind != "no-ip").then(|| ip(ordinal)),
             terminating: kind == "terminating",
+            ready: true,
+            revision: Some(if self.old.contains(&ordinal) { "old" } else { "new" }.to_owned()),
         };
         (kind != "gone").then_some((Ordinal(ordinal), view))
     }
@@ -379,7 +401,87 @@ impl Case {
             internal,
             port_busy: self.busy.iter().map(|ordinal| (Ordinal(*ordinal), true)).collect(),
             probes: probes.collect(),
+            cluster: (!self.cluster.is_empty()).then(|| self.cluster_state()),
         }
+    }
+
+    /// The StatefulSet in one of the states of its template.
+    fn stateful_set(&self, replicas: u32) -> StatefulSet {
+        let object = self.object();
+        let Some(listener) = object.spec.listener else { return StatefulSet::default() };
+        let env = json!([
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": if self.template == "bitnami" { "KAFKA_CFG_LISTENERS" } else { "KAFKA_LISTENERS" }, "value": "INTERNAL://:9092"},
+            {"name": "KAFKA_ADVERTISED_LISTENERS", "value": "INTERNAL://$(POD_NAME).kafka-headless.ydata.svc:9092"},
+        ]);
+        let plain = json!({
+            "metadata": {"name": "kafka", "namespace": "ydata", "uid": "set", "generation": 2},
+            "spec": {"replicas": replicas, "serviceName": "kafka-headless", "selector": {},
+                "template": {"spec": {"containers": [{"name": "kafka", "env": env}]}}},
+            "status": {"replicas": replicas, "observedGeneration": if self.template == "unseen" { 1 } else { 2 }, "updateRevision": "new"},
+        });
+        let plain: StatefulSet = serde_json::from_value(plain).expect("a StatefulSet");
+        let wanted = template::Wanted {
+            name: &listener.name,
+            port: listener.port,
+            protocol: listener.security_protocol.to_string(),
+            host: listener.advertised_host_template.as_deref(),
+        };
+        let changed = || match template::state(&plain, None, &wanted) {
+            Ok(State::Change(set)) => *set,
+            other => panic!("{other:?}"),
+        };
+        let returned = || template::strategy_returned(&changed()).expect("its strategy was held");
+        match self.template.as_str() {
+            "" | "bitnami" => plain,
+            "rolling" | "unseen" => changed(),
+            "ours" => returned(),
+            "reverted" => {
+                let mut set = plain.clone();
+                set.metadata.annotations = returned().metadata.annotations;
+                set
+            }
+            other => panic!("unknown template {other}"),
+        }
+    }
+
+    fn files(&self) -> Option<ConfigMap> {
+        let set = self.stateful_set(self.replicas?);
+        let entry = |ordinal: u32| {
+            let host = self.outside(ordinal);
+            let outside = Outside::Stated(host.parse().expect("an address"));
+            (Ordinal(ordinal), Advertised::of("EXTERNAL", &outside, &Endpoint { host, port: 9094 }))
+        };
+        match self.files.as_str() {
+            "" => None,
+            "empty" => Some(file::empty(&set, None)),
+            "right" => Some(file::wanted(&set, None, &(0..self.replicas?).map(entry).collect())),
+            other => panic!("unknown files {other}"),
+        }
+    }
+
+    fn cluster_state(&self) -> Result<ClusterState, KafkaError> {
+        let partition = |in_sync: &[i32], min_in_sync| Partition {
+            topic: "orders".into(),
+            number: 3,
+            replicas: [0, 1, 2].map(NodeId).into(),
+            in_sync: in_sync.iter().copied().map(NodeId).collect(),
+            min_in_sync,
+        };
+        let partitions = match self.cluster.as_str() {
+            "healthy" => vec![partition(&[0, 1, 2], 2)],
+            "tight" => vec![partition(&[0, 1, 2], 3)],
+            "behind" => vec![partition(&[0, 1], 2)],
+            "refused" => {
+                return Err(KafkaError {
+                    step: Step::Metadata,
+                    fault: KafkaFault::Authorization("no".into()),
+                });
+            }
+            other => panic!("unknown cluster {other}"),
+        };
+        let quorum = Quorum { leader: NodeId(1), voters: [0, 1, 2].map(|id| (NodeId(id), true)).into() };
+        Ok(ClusterState { partitions, controller: Some(NodeId(0)), quorum: Some(quorum) })
     }
 
     fn probe(&self, ordinal: u32, kind: &str) -> ProbeResult {
@@ -444,6 +546,24 @@ impl Case {
             "neighbour" => self.view(ordinal, [Some(both), Some(&neighbour), Some(both_map)]),
             "by-hand" => self.view_of(ordinal, [both, &ours, both_map], [None; 3]),
             "kraft" => BrokerView { mode: MetadataMode::KRaft, ..self.view(ordinal, [None; 3]) },
+            "migrating" => BrokerView {
+                mode: MetadataMode::Migrating,
+                ..self.view(ordinal, [Some(both), Some(&ours), Some(both_map)])
+            },
+            kind @ ("kraft-ours" | "kraft-other") => {
+                let outside =
+                    if kind == "kraft-ours" { self.outside(ordinal) } else { "203.0.113.99".to_owned() };
+                let advertised = format!("{internal},EXTERNAL://{outside}:9094");
+                let fixed = [
+                    "INTERNAL://:9092,EXTERNAL://:9094",
+                    &advertised,
+                    "INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT",
+                ];
+                BrokerView { mode: MetadataMode::KRaft, ..self.view_of(ordinal, fixed, [None; 3]) }
+            }
+            "ours-both" => {
+                self.view_of(ordinal, [both, &ours, both_map], [Some(both), Some(&ours), Some(both_map)])
+            }
             "pod-address" => {
                 self.view_of(ordinal, ["INTERNAL://10.128.0.20:9092", &internal, map], [None; 3])
             }

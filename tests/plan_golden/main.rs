@@ -85,6 +85,9 @@ fn described(plan: &Plan) -> String {
     if plan.ask_kafka {
         text.push_str("ask Kafka\n");
     }
+    if plan.ask_cluster {
+        text.push_str("ask what a restart would cost\n");
+    }
     if let Some(wait) = plan.look_again {
         writeln!(text, "look again in {} s", wait.as_secs()).expect("a String");
     }

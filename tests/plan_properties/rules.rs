@@ -71,6 +71,10 @@ pub fn plan_is_allowed(world: &World, desired: &Desired, plan: &Plan) {
 /// One action, at the moment it is carried out.
 pub fn action_is_allowed(world: &World, desired: &Desired, action: &Action) {
     match action {
+        Action::WriteFiles { .. }
+        | Action::DeleteFiles { .. }
+        | Action::ChangeTemplate { .. }
+        | Action::Restart { .. } => panic!("no spec here consents to restarts: {action:?}"),
         Action::Allocate { ordinal, new, .. } => {
             let ours = |address: &&FloatingIp| whose(address) == Whose::Ours(ordinal.0);
             assert_eq!(world.addresses.iter().find(ours), None, "broker {ordinal} has an address already");

@@ -158,6 +158,7 @@ impl World {
                 internal_port: Some(INTERNAL_PORT),
                 listening_ports: BTreeSet::from([INTERNAL_PORT]),
                 service: "kafka-headless".into(),
+                object: Box::default(),
             }),
             pods: self
                 .pods
@@ -165,6 +166,7 @@ impl World {
                 .map(|(ordinal, pod)| (Ordinal(*ordinal), view_of(*ordinal, pod)))
                 .collect(),
             cloud: CloudState::Seen(Box::new(self.cloud())),
+            files: None,
             kafka: asked_by.map(|plan| self.kafka(plan)),
         }
     }
@@ -216,6 +218,7 @@ impl World {
             internal: asked.map(|(ordinal, _)| (Ordinal(*ordinal), self.ask(*ordinal))).collect(),
             port_busy: BTreeMap::new(),
             probes: through.map(|(ordinal, held)| (*ordinal, self.probe(held.address))).collect(),
+            cluster: None,
         }
     }
 
@@ -275,6 +278,10 @@ impl World {
             Action::LetObjectGo => self.gone = true,
             Action::HoldSecret => self.secret_held = true,
             Action::LetSecretGo => self.secret_held = false,
+            Action::WriteFiles { .. }
+            | Action::DeleteFiles { .. }
+            | Action::ChangeTemplate { .. }
+            | Action::Restart { .. } => panic!("no spec here consents to restarts: {action:?}"),
             Action::ClearReplace => {
                 self.object.metadata.annotations.get_or_insert_default().remove(REPLACE_ANNOTATION);
             }
@@ -357,6 +364,8 @@ fn view_of(ordinal: u32, pod: &Pod) -> PodView {
         node: Some("node".into()),
         ip: pod.has_address.then(|| binding(ordinal, pod.incarnation).fixed_ip),
         terminating: pod.terminating,
+        ready: true,
+        revision: None,
     }
 }
 

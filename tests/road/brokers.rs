@@ -13,8 +13,8 @@ use kafka_external_access::{
     cloud::simulated::Simulated,
     domain::{Endpoint, NodeId},
     kafka::{
-        BrokerView, Brokers, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange,
-        SettingValue, Step, Target, Validate, probe::Report,
+        BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode,
+        SettingChange, SettingValue, Step, Target, Validate, probe::Report,
     },
     seams::WritePermit,
 };
@@ -184,6 +184,10 @@ impl Brokers for Cluster {
         let port = target.at.port();
         let brokers = self.lock();
         brokers[&node].busy.contains(&port) || brokers[&node].listener_on(port).is_some()
+    }
+
+    async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
+        self.view(target.at).map(|_| ClusterState::default())
     }
 
     async fn alter(

@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         coordination::v1::Lease,
-        core::v1::{Pod, Secret, Service},
+        core::v1::{ConfigMap, Pod, Secret, Service},
         events::v1::Event,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -29,6 +29,7 @@ struct State {
     stateful_sets: BTreeMap<String, StatefulSet>,
     pods: BTreeMap<String, Pod>,
     secrets: BTreeMap<String, Secret>,
+    config_maps: BTreeMap<String, ConfigMap>,
     events: Vec<Event>,
     serial: u64,
 }
@@ -202,6 +203,61 @@ impl Kubernetes for ApiServer {
 
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
         Ok(self.secret_now(name))
+    }
+
+    async fn config_map(&self, _: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError> {
+        Ok(self.lock().config_maps.get(name).cloned())
+    }
+
+    async fn write_config_map(&self, _: WritePermit, map: &ConfigMap) -> Result<(), KubernetesError> {
+        let mut state = self.lock();
+        let name = name_of(&map.metadata);
+        let present = state.config_maps.get(&name).and_then(|map| map.metadata.resource_version.clone());
+        if present != map.metadata.resource_version {
+            return Err(failed("write the ConfigMap", KubernetesFault::Conflict));
+        }
+        let mut map = map.clone();
+        state.stamp(&mut map.metadata);
+        state.config_maps.insert(name, map);
+        Ok(())
+    }
+
+    async fn delete_config_map(&self, _: WritePermit, of: &ConfigMap) -> Result<(), KubernetesError> {
+        self.lock().config_maps.remove(&name_of(&of.metadata));
+        Ok(())
+    }
+
+    /// The StatefulSet controller of this server takes a new template in at once.
+    async fn change_stateful_set(
+        &self,
+        _: WritePermit,
+        of: &StatefulSet,
+        target: &StatefulSet,
+    ) -> Result<(), KubernetesError> {
+        let mut state = self.lock();
+        let name = name_of(&of.metadata);
+        let present = state.stateful_sets.get(&name).and_then(|set| set.metadata.resource_version.clone());
+        if present != of.metadata.resource_version {
+            return Err(failed("change the StatefulSet", KubernetesFault::Conflict));
+        }
+        let mut set = target.clone();
+        let template = |set: &StatefulSet| set.spec.as_ref().map(|spec| spec.template.clone());
+        if template(of) != template(target) {
+            set.status.get_or_insert_default().update_revision = Some(format!("revision-{}", state.serial));
+        }
+        state.stamp(&mut set.metadata);
+        state.stateful_sets.insert(name, set);
+        Ok(())
+    }
+
+    async fn evict(&self, _: WritePermit, _: &str, name: &str, uid: &Uid) -> Result<(), KubernetesError> {
+        let mut state = self.lock();
+        let present = state.pods.get(name).and_then(|pod| pod.metadata.uid.clone());
+        if present.as_deref() != Some(uid.as_str()) {
+            return Err(failed("evict the pod", KubernetesFault::NotFound));
+        }
+        state.pods.remove(name);
+        Ok(())
     }
 
     async fn set_finalizer(

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret, Service},
     events::v1::Event,
 };
 use kafka_external_access::{
@@ -24,7 +24,7 @@ use kafka_external_access::{
         NewFloatingIp, Port, QosPolicy,
     },
     domain::{AccessKey, AddressId, NetworkId, NodeId, ProjectId, Revision, SecurityGroupId, Uid},
-    kafka::{BrokerView, Brokers, KafkaError, SettingChange, Target, Validate, probe::Report},
+    kafka::{BrokerView, Brokers, ClusterState, KafkaError, SettingChange, Target, Validate, probe::Report},
     kubernetes::{Kubernetes, KubernetesError},
     seams::{Leadership, SoleReplica, WritePermit},
 };
@@ -235,6 +235,32 @@ impl Kubernetes for TappedKubernetes {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
         tapped!(self, Kubernetes, read secret(namespace, name))
     }
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError> {
+        tapped!(self, Kubernetes, read config_map(namespace, name))
+    }
+    async fn write_config_map(&self, permit: WritePermit, map: &ConfigMap) -> Result<(), KubernetesError> {
+        tapped!(self, Kubernetes, write write_config_map(permit, map))
+    }
+    async fn delete_config_map(&self, permit: WritePermit, of: &ConfigMap) -> Result<(), KubernetesError> {
+        tapped!(self, Kubernetes, write delete_config_map(permit, of))
+    }
+    async fn change_stateful_set(
+        &self,
+        permit: WritePermit,
+        of: &StatefulSet,
+        target: &StatefulSet,
+    ) -> Result<(), KubernetesError> {
+        tapped!(self, Kubernetes, write change_stateful_set(permit, of, target))
+    }
+    async fn evict(
+        &self,
+        permit: WritePermit,
+        namespace: &str,
+        name: &str,
+        uid: &Uid,
+    ) -> Result<(), KubernetesError> {
+        tapped!(self, Kubernetes, write evict(permit, namespace, name, uid))
+    }
     async fn set_finalizer(
         &self,
         permit: WritePermit,
@@ -350,6 +376,9 @@ impl Brokers for TappedBrokers {
     }
     async fn probe(&self, target: &Target) -> Report {
         tapped!(self, Kafka, read probe(target))
+    }
+    async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
+        tapped!(self, Kafka, read cluster(target))
     }
     async fn alter(
         &self,

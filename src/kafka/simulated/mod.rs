@@ -16,8 +16,8 @@ pub use broker::{BrokerFile, StartFailure};
 
 use self::broker::{Broker, Surroundings};
 use super::{
-    BrokerView, Brokers, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange, Step, Target,
-    Validate, probe::Report,
+    BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode, Partition,
+    Quorum, SettingChange, Step, Target, Validate, probe::Report,
 };
 use crate::{
     domain::{Endpoint, NodeId},
@@ -39,6 +39,7 @@ struct World {
     forwarded: BTreeMap<Ipv4Addr, Ipv4Addr>,
     faults: VecDeque<Option<Fault>>,
     calls: Vec<Call>,
+    partitions: Vec<Partition>,
 }
 
 /// What happens to the next change instead of a good answer.
@@ -68,6 +69,8 @@ pub enum Request {
     Probe,
     /// [`Brokers::accepts`].
     Accepts,
+    /// [`Brokers::cluster`].
+    Cluster,
     /// [`Brokers::alter`].
     Alter {
         /// The broker meant.
@@ -90,6 +93,7 @@ impl SimulatedBrokers {
             forwarded: BTreeMap::new(),
             faults: VecDeque::new(),
             calls: Vec::new(),
+            partitions: Vec::new(),
         };
         Self { clock, applies_after, world: Mutex::new(world) }
     }
@@ -107,6 +111,11 @@ impl SimulatedBrokers {
         broker.running = None;
         let around = world.around(node, pod);
         world.brokers.get_mut(&node).map_or(Ok(()), |broker| broker.start(pod, &around))
+    }
+
+    /// By hand: the partitions of all topics.
+    pub fn set_partitions(&self, partitions: Vec<Partition>) {
+        self.world().partitions = partitions;
     }
 
     /// By hand: the process of a broker ends.
@@ -197,6 +206,16 @@ impl Brokers for SimulatedBrokers {
             Ok(_) => true,
             Err(error) => error.step != Step::Tcp,
         }
+    }
+
+    async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
+        let world = self.record(target, Request::Cluster);
+        world.reach(target, &mut Vec::new())?;
+        let (first, mode) = (world.brokers.keys().next().copied(), world.mode);
+        let voters: BTreeMap<NodeId, bool> =
+            world.brokers.iter().map(|(node, broker)| (*node, broker.running.is_some())).collect();
+        let quorum = first.filter(|_| mode == MetadataMode::KRaft).map(|leader| Quorum { leader, voters });
+        Ok(ClusterState { partitions: world.partitions.clone(), controller: first, quorum })
     }
 
     async fn alter(

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kafka_external_access::{
     kafka::{Brokers, ListenerSetting, Security, SettingChange, Target, Validate, admin::TcpBrokers},
+    listeners::restart::template::BEFORE,
     seams::{Leadership, SoleReplica},
 };
 use kube::api::{ListParams, Patch, PatchParams};
@@ -31,27 +32,38 @@ impl World {
 
     pub(super) async fn restore_brokers(&self) {
         let set = self.stateful_sets().get("kafka").await.expect("the StatefulSet");
-        if set.metadata.annotations.is_none_or(|annotations| !annotations.contains_key(CHANGED)) {
+        let annotations = set.metadata.annotations.unwrap_or_default();
+        let pod = set.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
+        let volumes = pod.volumes.unwrap_or_default();
+        let ours = volumes.iter().any(|volume| volume.name == "kafka-external-access");
+        if !ours && [CHANGED, BEFORE].iter().all(|name| !annotations.contains_key(*name)) {
             return;
         }
         let kafka = self.lab.kafka(lab::kafka::Flavour::ZooKeeper, NAMESPACE);
         kafka.deploy(&lab::Progress::silent()).expect("the brokers' manifest is applied again");
         // What the manifest does not know stays otherwise, and every broker would be rolled for it.
-        let env = json!([{"name": "POD_IP", "$patch": "delete"}]);
+        let gone = |key: &str, name: &str| json!({key: name, "$patch": "delete"});
+        let env = [gone("name", "POD_IP"), gone("name", "UPGRADED")];
+        let mounts = [gone("mountPath", "/etc/kafka-external-access")];
         let everything = json!({
-            "metadata": {"annotations": {CHANGED: null}},
+            "metadata": {"annotations": {CHANGED: null, BEFORE: null}},
             "spec": {
                 "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
-                "template": {"spec": {"containers": [{"name": "kafka", "env": env}]}},
+                "template": {"spec": {
+                    "containers": [{"name": "kafka", "env": env, "volumeMounts": mounts}],
+                    "volumes": [gone("name", "kafka-external-access")],
+                }},
             },
         });
         let params = PatchParams::default();
         self.stateful_sets().patch("kafka", &params, &Patch::Strategic(everything)).await.expect("accepted");
         self.brokers_rolled().await;
+        let files = ["-n", NAMESPACE, "delete", "configmap", "kafka-external-access", "--ignore-not-found"];
+        self.lab.kubectl(&files).expect("the files can be deleted");
     }
 
     /// Waits until each broker that should be of the newest template is, and all are registered.
-    async fn brokers_rolled(&self) {
+    pub async fn brokers_rolled(&self) {
         let wait = ["-n", NAMESPACE, "rollout", "status", "statefulset/kafka", "--timeout=120s"];
         self.lab.kubectl(&wait).expect("the brokers follow their template");
         self.brokers_registered(3).await;

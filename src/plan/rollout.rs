@@ -1,0 +1,419 @@
+//! The listener by the pod template (`rollout: Restart`), step by step. Each step is taken only when the one before it was
+//! seen in the world, so that an operator that is killed goes on where it was.
+//!
+//! | seen | then |
+//! |---|---|
+//! | the template is not understood | `ListenerSettingsNotUnderstood` |
+//! | somebody else keeps the template as it is (Helm, Argo CD, ...), and our listener is not in it | `ManualStepsOutstanding`: the patch is shown |
+//! | our listener was in the template and somebody took it out | `TemplateReverted`: the patch is shown, nothing is put back |
+//! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken` |
+//! | a broker's file does not say what its address is | write the ConfigMap |
+//! | the listener is not in the template, and every broker has its address | one patch of the template |
+//! | Kubernetes itself restarts brokers (an older revision, and the strategy is not `OnDelete`) | wait |
+//! | a broker does not have its endpoint from its start, or is older than our patch | the gate ([`gate`]) says who restarts next |
+//! | nobody is due, and our roll holds the update strategy | return it |
+//! | nobody is due, and settings are stored in Kafka (an earlier `Dynamic`) | delete them |
+
+use std::collections::BTreeMap;
+
+use super::{
+    Action, Outside, Plan, SOON, Verdict,
+    desired::{Desired, WantedListener},
+    memory::Memory,
+    observed::{KafkaState, Observed, StatefulSetView},
+};
+use crate::{
+    api::conditions::Reason,
+    domain::{Endpoint, Ordinal},
+    kafka::{BrokerView, ListenerSetting},
+    kubernetes::patch,
+    listeners::{
+        dynamic,
+        restart::{
+            dialect::NotUnderstood,
+            file::{self, Advertised},
+            gate::{self, Next},
+            template::{self, State},
+        },
+        text::Listeners,
+    },
+};
+
+/// What one broker shall tell clients, and the address that leads to it.
+pub struct Goal {
+    /// The address.
+    pub outside: Outside,
+    /// What it tells.
+    pub endpoint: Endpoint,
+}
+
+/// What all steps look at.
+struct Road<'a> {
+    desired: &'a Desired,
+    listener: &'a WantedListener,
+    set: &'a StatefulSetView,
+    observed: &'a Observed,
+    kafka: &'a KafkaState,
+    memory: &'a Memory,
+}
+
+/// Decides the next step for all brokers with a goal.
+pub fn plan(
+    desired: &Desired,
+    listener: &WantedListener,
+    observed: &Observed,
+    memory: &Memory,
+    goals: &BTreeMap<Ordinal, Goal>,
+    plan: &mut Plan,
+) {
+    let (Some(set), Some(kafka)) = (&observed.stateful_set, &observed.kafka) else { return };
+    let road = Road { desired, listener, set, observed, kafka, memory };
+    if road.endpoints_clash(goals, plan) {
+        return;
+    }
+    let wanted = wanted(desired, listener);
+    let target = match template::state(&set.object, desired.container.as_deref(), &wanted) {
+        Ok(State::InShape) => None,
+        Ok(State::Reverted(target)) => {
+            let text = format!(
+                "listener {} is no longer in the pod template; merge the patch in status.plan into the manifest that is applied",
+                listener.name
+            );
+            return road.show_patch(&target, Reason::TemplateReverted, &text, goals, plan);
+        }
+        Ok(State::Change(target)) => {
+            if let Some(manager) = &set.manager {
+                let text =
+                    format!("the StatefulSet is managed by {manager}; merge the patch in status.plan there");
+                return road.show_patch(&target, Reason::ManualStepsOutstanding, &text, goals, plan);
+            }
+            Some(target)
+        }
+        Err(problem) => return road.not_understood(&problem, goals, plan),
+    };
+    let by_file = wanted.host.is_none();
+    if by_file && road.write_files(goals, plan) {
+        return;
+    }
+    match target {
+        Some(target) => road.change_template(*target, goals, plan),
+        None => road.restart(goals, plan),
+    }
+}
+
+/// What the template should have.
+fn wanted<'a>(desired: &Desired, listener: &'a WantedListener) -> template::Wanted<'a> {
+    let only_pod_name = |host: &&String| {
+        host.contains("{podName}") && !host.contains("{ordinal}") && !host.contains("{nodeId}")
+    };
+    let host = listener.host_template.as_ref().filter(only_pod_name);
+    template::Wanted {
+        name: &listener.name,
+        port: listener.port,
+        protocol: listener.protocol.to_string(),
+        host: host.filter(|_| desired.advertised_hosts.is_empty()).map(String::as_str),
+    }
+}
+
+impl Road<'_> {
+    fn pod(&self, ordinal: Ordinal) -> String {
+        format!("{}-{ordinal}", self.desired.stateful_set)
+    }
+
+    /// Kafka 4 accepts duplicates silently, so this is ours to check.
+    fn endpoints_clash(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) -> bool {
+        let mut clash = false;
+        for (ordinal, goal) in goals {
+            let others = self.kafka.internal.iter().filter(|(other, _)| *other != ordinal);
+            let mut views = others.filter_map(|(_, view)| view.as_ref().ok());
+            let told = views.find(|view| dynamic::advertises_anywhere(view, &goal.endpoint));
+            let twice =
+                goals.iter().any(|(other, goal2)| other != ordinal && goal2.endpoint == goal.endpoint);
+            if let Some(view) = told {
+                let text = format!("broker {} advertises {} already", view.node, goal.endpoint);
+                plan.refuse(*ordinal, Reason::EndpointTaken, text);
+            } else if twice {
+                let text = format!("{} is wanted for two brokers; each needs its own", goal.endpoint);
+                plan.refuse(*ordinal, Reason::EndpointTaken, text);
+            }
+            clash |= told.is_some() || twice;
+        }
+        if clash {
+            plan.wake_in(self.desired.probe_interval);
+        }
+        clash
+    }
+
+    fn show_patch(
+        &self,
+        target: &k8s_openapi::api::apps::v1::StatefulSet,
+        reason: Reason,
+        text: &str,
+        goals: &BTreeMap<Ordinal, Goal>,
+        plan: &mut Plan,
+    ) {
+        if reason == Reason::ManualStepsOutstanding && self.write_files(goals, plan) {
+            return;
+        }
+        // What our own roll would need besides is not the user's business.
+        let mut target = target.clone();
+        target.metadata = self.set.object.metadata.clone();
+        let strategy = self.set.object.spec.as_ref().and_then(|spec| spec.update_strategy.clone());
+        target.spec.get_or_insert_default().update_strategy = strategy;
+        let patch = serde_json::to_string(&patch(&self.set.object, &target)).unwrap_or_default();
+        plan.outstanding.push(format!(
+            "kubectl -n {} patch statefulset {} --type=json -p '{patch}'",
+            self.desired.key.namespace, self.desired.stateful_set
+        ));
+        for (ordinal, goal) in goals {
+            if !self.in_force(*ordinal, goal) {
+                plan.wait(*ordinal, reason, text);
+            }
+        }
+    }
+
+    fn not_understood(&self, problem: &NotUnderstood, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+        let text = format!("{problem}; choose rollout: Manual");
+        for ordinal in goals.keys() {
+            plan.refuse(*ordinal, Reason::ListenerSettingsNotUnderstood, text.clone());
+        }
+    }
+
+    /// True when they had to be written: the next step waits until that was read back.
+    fn write_files(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) -> bool {
+        let advertised = goals.iter().map(|(ordinal, goal)| {
+            (*ordinal, Advertised::of(&self.listener.name, &goal.outside, &goal.endpoint))
+        });
+        let present = self.observed.files.as_ref();
+        let files = file::wanted(&self.set.object, present, &advertised.collect());
+        let differs = present.is_none_or(|present| present.data != files.data);
+        if differs {
+            plan.actions.push(Action::WriteFiles { files: Box::new(files) });
+            for ordinal in goals.keys() {
+                plan.wait(*ordinal, Reason::InProgress, "the listener is being prepared");
+            }
+            self.foresee(goals, plan);
+        }
+        differs
+    }
+
+    fn change_template(
+        &self,
+        target: k8s_openapi::api::apps::v1::StatefulSet,
+        goals: &BTreeMap<Ordinal, Goal>,
+        plan: &mut Plan,
+    ) {
+        let missing = self.set.ordinals().find(|ordinal| !goals.contains_key(ordinal));
+        for ordinal in goals.keys() {
+            let text = match missing {
+                Some(missing) => format!(
+                    "the pod template changes when every broker has its address; {} has none yet",
+                    self.pod(missing)
+                ),
+                None => "the listener comes into the pod template".to_owned(),
+            };
+            plan.wait(*ordinal, Reason::InProgress, text);
+        }
+        if missing.is_none() {
+            plan.actions.push(Action::ChangeTemplate {
+                target: Box::new(target),
+                what: format!("add listener {} to the pod template", self.listener.name),
+            });
+        }
+        self.foresee(goals, plan);
+    }
+
+    /// The restarts that follow, with their number.
+    fn foresee(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+        let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal)).count();
+        if due > 0 {
+            plan.outstanding.push(format!("then restart {due} brokers, one after the other"));
+        }
+    }
+
+    /// The broker has its endpoint from its own start, not from a stored value.
+    fn in_force(&self, ordinal: Ordinal, goal: &Goal) -> bool {
+        let view = self.kafka.internal.get(&ordinal).and_then(|view| view.as_ref().ok());
+        view.is_some_and(|view| fixed_entry(view, &self.listener.name).as_ref() == Some(&goal.endpoint))
+    }
+
+    fn restart(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+        if let Some(why) = kubernetes_is_at_work(self.set, self.observed) {
+            for (ordinal, goal) in goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal)) {
+                let _ = goal;
+                plan.wait(*ordinal, Reason::InProgress, why.clone());
+            }
+            return plan.wake_in(SOON);
+        }
+        let due = |ordinal: Ordinal| {
+            let old = template::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
+            old || goals.get(&ordinal).is_some_and(|goal| !self.in_force(ordinal, goal))
+        };
+        let roll = roll(self.set, self.observed, self.kafka, due);
+        let all_bound = self.set.ordinals().all(|ordinal| goals.contains_key(&ordinal));
+        match roll.next(self.listener.allow_unavailable, plan) {
+            None => self.tell(&roll, "the brokers are looked at before one restarts", plan),
+            Some(Next::Done) => self.finish(plan),
+            Some(Next::Restart(ordinal)) => {
+                self.tell(&roll, "a restart is due; one broker after the other", plan);
+                // Its address must lead to it again before the next one goes.
+                if !all_bound {
+                    return plan.wake_in(SOON);
+                }
+                self.restart_one(ordinal, goals, plan);
+            }
+            Some(Next::Blocked(cause)) => self.blocked(&roll, &cause, plan),
+        }
+    }
+
+    fn restart_one(&self, ordinal: Ordinal, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+        let Some(pod) = self.observed.pods.get(&ordinal) else { return };
+        let goal = goals.get(&ordinal).map(|goal| goal.endpoint.clone());
+        let in_vain = self.memory.in_vain(ordinal, &pod.identity, goal.as_ref());
+        if in_vain && !outdated(self.set, self.observed, ordinal) {
+            let text = format!(
+                "{} was restarted and still does not advertise what it should; see its log; nothing more is restarted",
+                self.pod(ordinal)
+            );
+            return plan.wait(ordinal, Reason::RestartBlocked, text);
+        }
+        plan.wait(ordinal, Reason::InProgress, "the broker restarts");
+        plan.actions.push(Action::Restart { ordinal, pod: pod.identity.clone(), goal });
+    }
+
+    fn tell(&self, roll: &Roll<'_>, text: &str, plan: &mut Plan) {
+        for ordinal in roll.due() {
+            plan.wait(ordinal, Reason::InProgress, text);
+        }
+        let rest = roll.due().count();
+        if rest > 1 {
+            plan.outstanding.push(format!("then restart {} more, one after the other", rest - 1));
+        }
+    }
+
+    fn blocked(&self, roll: &Roll<'_>, cause: &str, plan: &mut Plan) {
+        let restarting = self.memory.restarting(self.observed);
+        for ordinal in roll.due() {
+            match restarting {
+                Some(other) => {
+                    let text = format!("{} restarts and is waited for: {cause}", self.pod(other));
+                    plan.wait(ordinal, Reason::InProgress, text);
+                }
+                None => plan.wait(ordinal, Reason::RestartBlocked, cause),
+            }
+        }
+        plan.outstanding.push(format!("restart {} brokers, one after the other", roll.due().count()));
+        plan.wake_in(SOON);
+    }
+
+    /// Nobody is due any more.
+    fn finish(&self, plan: &mut Plan) {
+        if let Some(target) = template::strategy_returned(&self.set.object) {
+            let what = "return the update strategy to the StatefulSet".to_owned();
+            return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
+        }
+        for (ordinal, view) in &self.kafka.internal {
+            let Ok(view) = view else { continue };
+            let changes = dynamic::withdraw(view, &self.listener.name);
+            if !changes.is_empty() {
+                plan.wait(*ordinal, Reason::InProgress, "the stored settings are deleted");
+                plan.actions.push(Action::Withdraw { ordinal: *ordinal, node: view.node, changes });
+            }
+        }
+    }
+}
+
+/// The entry of a listener in the value that the broker has from its start.
+pub fn fixed_entry(view: &BrokerView, name: &str) -> Option<Endpoint> {
+    let text = view.setting(ListenerSetting::AdvertisedListeners).fixed?;
+    let listeners = Listeners::parse(&text).ok()?;
+    let entry = listeners.get(name)?;
+    Some(Endpoint { host: entry.host.clone(), port: entry.port })
+}
+
+/// Made from an older template than the StatefulSet has.
+pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
+    let revision = set.object.status.as_ref().and_then(|status| status.update_revision.as_ref());
+    let pod = observed.pods.get(&ordinal).and_then(|pod| pod.revision.as_ref());
+    revision.is_some() && pod.is_some() && revision != pod
+}
+
+/// Kubernetes has not seen the template yet, or restarts brokers by itself: two must not do that at once.
+pub fn kubernetes_is_at_work(set: &StatefulSetView, observed: &Observed) -> Option<String> {
+    let status = set.object.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation);
+    if set.object.metadata.generation.is_some() && seen != set.object.metadata.generation {
+        return Some("Kubernetes has not taken the new pod template in yet".to_owned());
+    }
+    let old = set.ordinals().find(|ordinal| outdated(set, observed, *ordinal));
+    old.filter(|_| !template::on_delete(&set.object)).map(|ordinal| {
+        format!(
+            "Kubernetes restarts the brokers for a new pod template; broker {ordinal} is next or under way"
+        )
+    })
+}
+
+/// All brokers as the gate looks at them.
+pub struct Roll<'a> {
+    kafka: &'a KafkaState,
+    views: BTreeMap<Ordinal, Result<&'a BrokerView, String>>,
+    due: BTreeMap<Ordinal, bool>,
+}
+
+/// Looks at all brokers of the StatefulSet.
+pub fn roll<'a>(
+    set: &StatefulSetView,
+    observed: &Observed,
+    kafka: &'a KafkaState,
+    due: impl Fn(Ordinal) -> bool,
+) -> Roll<'a> {
+    let view = |ordinal: Ordinal| match kafka.internal.get(&ordinal) {
+        // It may answer before the next readiness probe: until then its Service does not lead to it.
+        Some(Ok(_)) if observed.pods.get(&ordinal).is_some_and(|pod| !pod.ready) => {
+            Err("its pod is not Ready".to_owned())
+        }
+        Some(Ok(view)) => Ok(view),
+        Some(Err(error)) => Err(error.to_string()),
+        None if observed.pods.contains_key(&ordinal) => Err("its pod has no address or ends".to_owned()),
+        None => Err("its pod does not exist".to_owned()),
+    };
+    Roll {
+        kafka,
+        views: set.ordinals().map(|ordinal| (ordinal, view(ordinal))).collect(),
+        due: set.ordinals().map(|ordinal| (ordinal, due(ordinal))).collect(),
+    }
+}
+
+impl Roll<'_> {
+    /// The brokers that must restart.
+    pub fn due(&self) -> impl Iterator<Item = Ordinal> {
+        self.due.iter().filter(|(_, due)| **due).map(|(ordinal, _)| *ordinal)
+    }
+
+    /// What the gate says; `None`: it cannot be asked before the cluster is, which `plan` then says.
+    pub fn next(&self, allow_unavailable: bool, plan: &mut Plan) -> Option<Next> {
+        if self.due().next().is_none() {
+            return Some(Next::Done);
+        }
+        let brokers = self.views.iter().map(|(ordinal, view)| {
+            let view = view.as_ref().map(|view| *view).map_err(String::as_str);
+            (*ordinal, gate::Broker { view, due: self.due.get(ordinal).copied().unwrap_or(false) })
+        });
+        let brokers = brokers.collect();
+        match &self.kafka.cluster {
+            None if self.views.values().any(Result::is_ok) => {
+                plan.ask_cluster = true;
+                None
+            }
+            None => Some(gate::next(&brokers, &crate::kafka::ClusterState::default(), allow_unavailable)),
+            Some(Err(error)) => Some(Next::Blocked(format!("the cluster cannot be looked at: {error}"))),
+            Some(Ok(cluster)) => Some(gate::next(&brokers, cluster, allow_unavailable)),
+        }
+    }
+}
+
+/// Verdicts of brokers that restart are theirs to give.
+pub fn is_restarting(memory: &Memory, observed: &Observed, ordinal: Ordinal) -> Option<Verdict> {
+    (memory.restarting(observed) == Some(ordinal))
+        .then(|| Verdict::Waiting(super::Problem::new(Reason::InProgress, "the broker restarts")))
+}

@@ -1,0 +1,367 @@
+//! `rollout: Restart`: the listener by the pod template, one broker after the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod, events::v1::Event};
+use kafka_external_access::{
+    api::BrokerState,
+    listeners::restart::template::{BEFORE, rolling},
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
+use lab::{Progress, kafka::Flavour};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    witness::Witness,
+    world::{NAMESPACE, World, in_lab, smallest},
+};
+
+const KRAFT: &str = "ydata-restart";
+const ROLLED: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(60);
+
+/// What happened to the brokers' pods of a namespace.
+#[derive(Debug, Default)]
+struct Lives {
+    uids: BTreeMap<String, BTreeSet<String>>,
+    most_down: usize,
+}
+
+/// Looks at the pods all the time.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Lives>,
+}
+
+impl Watch {
+    fn start(kube: &Client, namespace: &str) -> Self {
+        let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut lives = Lives::default();
+            while !stopped.load(Ordering::Relaxed) {
+                let seen = pods.list(&ListParams::default().labels("app=kafka")).await.expect("pods");
+                let ready = seen.iter().filter(|pod| is_ready(pod)).count();
+                lives.most_down = lives.most_down.max(3_usize.saturating_sub(ready));
+                for pod in seen {
+                    let (name, uid) =
+                        (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
+                    lives.uids.entry(name).or_default().insert(uid);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            lives
+        });
+        Self { stop, task }
+    }
+
+    async fn end(self) -> Lives {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the pods were looked at")
+    }
+}
+
+impl Lives {
+    /// Each of the three brokers was restarted so often, and never two at a time.
+    fn assert_restarts(&self, times: usize) {
+        let lives: Vec<usize> = self.uids.values().map(BTreeSet::len).collect();
+        assert_eq!(lives, [times + 1; 3], "{self:?}");
+        assert!(self.most_down <= 1, "{} brokers were down at a time", self.most_down);
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+async fn stateful_set(world: &World, namespace: &str) -> StatefulSet {
+    let api: Api<StatefulSet> = Api::namespaced(world.kube.clone(), namespace);
+    api.get("kafka").await.expect("the StatefulSet")
+}
+
+fn spec(set: &StatefulSet) -> Value {
+    serde_json::to_value(&set.spec).expect("JSON")
+}
+
+/// Events of this reason about the object.
+async fn told(world: &World, namespace: &str, reason: &str) -> usize {
+    let api: Api<Event> = Api::namespaced(world.kube.clone(), namespace);
+    let events = api.list(&ListParams::default()).await.expect("events can be listed");
+    events.iter().filter(|event| event.reason.as_deref() == Some(reason)).count()
+}
+
+async fn until_reason(world: &World, namespace: &str, condition: &str, status: &str) {
+    let accesses = world.accesses_in(namespace);
+    world
+        .eventually(&format!("{condition}={status}"), ROLLED, async || {
+            let object = accesses.get("kafka").await.map_err(|error| error.to_string())?;
+            match crate::world::condition(&object, condition) {
+                Some((seen, _)) if seen == status && crate::world::current(&object) => Ok(()),
+                _ => Err(crate::world::describe(&object)),
+            }
+        })
+        .await;
+}
+
+fn restart(object: &mut Value) {
+    object["spec"]["listener"]["rollout"] = json!("Restart");
+}
+
+#[test]
+fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_notice_nothing() {
+    in_lab("restart_kraft", async |world| {
+        let kafka = world.lab.kafka(Flavour::KRaft100, KRAFT);
+        kafka.deploy(&Progress::silent()).expect("KRaft brokers are deployed");
+        kafka.wait_ready().expect("KRaft brokers are ready");
+        let before = stateful_set(world, KRAFT).await;
+        let apply = |object: &Value| {
+            let command = world.lab.command("kubectl").args(["apply", "-f", "-"]);
+            command.text_with_input(object.to_string().as_bytes()).expect("accepted");
+        };
+        apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openstack", "namespace": KRAFT},
+            "stringData": {"clouds.yaml": world.cloud.clouds_yaml_through_proxy(&world.cloud.facts().demo)},
+        }));
+        let witness = Witness::start(world.lab, KRAFT);
+        witness.running(world).await;
+        world.start_operator();
+        world.neutron.forget();
+        let lives = Watch::start(&world.kube, KRAFT);
+        let mut object = smallest();
+        object["metadata"]["namespace"] = json!(KRAFT);
+        restart(&mut object);
+        object["spec"]["listener"]["onDelete"] = json!("Restore");
+        apply(&object);
+
+        world
+            .eventually("the roll has begun", ROLLED, async || match told(world, KRAFT, "Restarted").await {
+                0 => Err(()),
+                _ => Ok(()),
+            })
+            .await;
+        world.kill_operator();
+        world.start_operator();
+        until_reason(world, KRAFT, "Ready", "True").await;
+        until_reason(world, KRAFT, "Reachable", "True").await;
+        lives.end().await.assert_restarts(1);
+        let calls = world.neutron.mutations();
+        let of = |method: &str| calls.iter().filter(|call| call.method == method).count();
+        assert_eq!(
+            (of("POST"), of("PUT"), of("DELETE")),
+            (3, 3, 0),
+            "one more PUT for each restart: {calls:?}"
+        );
+        let set = stateful_set(world, KRAFT).await;
+        assert_eq!(
+            spec(&set)["updateStrategy"],
+            spec(&before)["updateStrategy"],
+            "the strategy is the user's again"
+        );
+        assert!(!rolling(&set) && set.metadata.annotations.unwrap_or_default().contains_key(BEFORE));
+        let accesses = world.accesses_in(KRAFT);
+        let status = accesses.get("kafka").await.expect("the object").status.unwrap_or_default();
+        let bootstrap = status.bootstrap_servers.expect("every broker advertises");
+        for server in bootstrap.split(',') {
+            let table = world.vm_table(server).expect("the virtual machine lists the brokers");
+            let all: Vec<&str> = table.values().map(String::as_str).collect();
+            assert_eq!(all.join(","), bootstrap, "node.id is ordinal + 100: {table:?}");
+            assert_eq!(table.keys().copied().collect::<Vec<_>>(), [100, 101, 102]);
+        }
+
+        let lives = Watch::start(&world.kube, KRAFT);
+        world
+            .lab
+            .kubectl(&["-n", KRAFT, "delete", "kea", "kafka", "--timeout=240s"])
+            .expect("the object can be deleted");
+        lives.end().await.assert_restarts(1);
+        assert!(world.ledger().is_empty(), "{:?}", world.ledger());
+        let after = stateful_set(world, KRAFT).await;
+        assert_eq!(spec(&after), spec(&before), "the pod template is what it was");
+        assert!(!after.metadata.annotations.unwrap_or_default().contains_key(BEFORE));
+        let left = world.lab.kubectl(&[
+            "-n",
+            KRAFT,
+            "get",
+            "configmap",
+            "kafka-external-access",
+            "--ignore-not-found",
+        ]);
+        assert_eq!(left.expect("ConfigMaps can be read"), "", "nothing refers to the files any more");
+        witness.noticed_nothing(world).await;
+        kafka.remove().expect("KRaft brokers are removed");
+    });
+}
+
+/// Kafka's tool for topics, in the client pod.
+fn topics(world: &World, args: &[&str]) {
+    let tool = ["-n", NAMESPACE, "exec", "client", "--", "java", "-Xmx64m", "-cp", "/opt/kafka/libs/*"];
+    let server = "kafka-0.kafka-headless.ydata.svc:9092";
+    let command = [&tool[..], &["kafka.admin.TopicCommand", "--bootstrap-server", server], args].concat();
+    world.lab.kubectl(&command).expect("the tool works");
+}
+
+/// What broker `ordinal` is told while it waits.
+async fn message(world: &World, ordinal: u32) -> String {
+    let status = world.access().await.and_then(|object| object.status).unwrap_or_default();
+    let broker = status.brokers.into_iter().find(|broker| broker.ordinal == ordinal);
+    broker.and_then(|broker| broker.message).unwrap_or_default()
+}
+
+#[test]
+fn a_roll_stops_where_a_restart_would_cost_something_names_the_cause_and_goes_on_without_it() {
+    in_lab("restart_gate", async |world| {
+        let topic = format!("tight-{}", std::process::id());
+        let placed = [
+            "--create",
+            "--topic",
+            &topic,
+            "--replica-assignment",
+            "1:2",
+            "--config",
+            "min.insync.replicas=2",
+        ];
+        topics(world, &placed);
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        let lives = Watch::start(&world.kube, NAMESPACE);
+        // Whoever restarts now does not come back.
+        world.cordon(true).await;
+        world.create(restart).await;
+        world
+            .eventually("a broker is waited for", ROLLED, async || {
+                let told = message(world, 1).await;
+                if told.contains("is waited for: broker 0 does not answer") { Ok(()) } else { Err(told) }
+            })
+            .await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(told(world, NAMESPACE, "Restarted").await % 3, 1, "nobody follows");
+        world.cordon(false).await;
+
+        let blocked = world.broker(1, BrokerState::Waiting, "RestartBlocked", ROLLED).await;
+        let told_now = message(world, 1).await;
+        assert!(told_now.starts_with(&format!("{topic}-0 has 2 replicas and needs 2 in sync")), "{told_now}");
+        assert!(
+            crate::world::condition(&blocked, "Programmed").is_some_and(|(_, why)| why == "RestartBlocked")
+        );
+
+        let budget = json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "kafka", "namespace": NAMESPACE},
+            "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "kafka"}}},
+        });
+        let command = world.lab.command("kubectl").args(["apply", "-f", "-"]);
+        command.text_with_input(budget.to_string().as_bytes()).expect("the budget is accepted");
+        topics(world, &["--delete", "--topic", &topic]);
+        world
+            .eventually("the budget is named", SOON, async || {
+                let told = [message(world, 1).await, message(world, 2).await].concat();
+                if told.contains("disruption budget") { Ok(()) } else { Err(told) }
+            })
+            .await;
+        world.lab.kubectl(&["-n", NAMESPACE, "delete", "pdb", "kafka"]).expect("the budget can be deleted");
+        world.condition("Ready", "True", ROLLED).await;
+        lives.end().await.assert_restarts(1);
+        world.assert_bound(0..3).await;
+    });
+}
+
+#[test]
+fn the_template_stays_the_users() {
+    in_lab("restart_template", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(restart).await;
+        world.condition("Ready", "True", ROLLED).await;
+        let restarts = told(world, NAMESPACE, "Restarted").await;
+
+        let upgrade = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "kafka", "env": [{"name": "UPGRADED", "value": "yes"}]}]}}}});
+        world.change_brokers(upgrade).await;
+        world.condition("Ready", "True", ROLLED).await;
+        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "Kubernetes has rolled the upgrade");
+        world.assert_bound(0..3).await;
+
+        let kafka = world.lab.kafka(Flavour::ZooKeeper, NAMESPACE);
+        kafka.deploy(&Progress::silent()).expect("the old manifest is applied again");
+        let applied = stateful_set(world, NAMESPACE).await.metadata.generation;
+        let object = world.reason("Programmed", "False", "TemplateReverted", ROLLED).await;
+        let steps = object.status.unwrap_or_default().plan;
+        assert!(steps.iter().any(|step| step.contains("patch statefulset kafka --type=json")), "{steps:?}");
+        world.brokers_rolled().await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(stateful_set(world, NAMESPACE).await.metadata.generation, applied, "nobody fights");
+
+        // What the plan shows is what a person runs.
+        let step = steps.iter().find(|step| step.contains("patch statefulset")).expect("the patch");
+        let shown = step.split_once("-p '").and_then(|(_, rest)| rest.strip_suffix('\'')).expect("the patch");
+        let patch: json_patch::Patch = serde_json::from_str(shown).expect("a JSON patch");
+        let params = PatchParams::default();
+        world.stateful_sets().patch("kafka", &params, &Patch::Json::<()>(patch)).await.expect("it fits");
+        world.condition("Ready", "True", ROLLED).await;
+        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "Kubernetes has rolled this too");
+    });
+}
+
+#[test]
+fn brokers_that_come_while_the_operator_is_away_start_and_get_their_addresses_later() {
+    in_lab("restart_scale", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(restart).await;
+        world.condition("Ready", "True", ROLLED).await;
+        world.kill_operator();
+        world.scale(6).await;
+        world.brokers_registered(6).await;
+        world.start_operator();
+        world
+            .eventually("six brokers are ready", ROLLED, async || {
+                let status = world.access().await.and_then(|object| object.status).unwrap_or_default();
+                let ready = status.brokers.iter().filter(|broker| broker.state == BrokerState::Ready).count();
+                if ready == 6 { Ok(()) } else { Err(status.brokers) }
+            })
+            .await;
+        world.assert_bound(0..6).await;
+        assert_eq!(world.ledger().len(), 6);
+    });
+}
+
+#[test]
+fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart() {
+    in_lab("restart_move", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.start_operator();
+        world.create(|_| {}).await;
+        let before =
+            world.condition("Ready", "True", SOON).await.status.unwrap_or_default().bootstrap_servers;
+        let lives = Watch::start(&world.kube, NAMESPACE);
+        world.patch(json!({"spec": {"listener": {"rollout": "Restart"}}})).await;
+        let after =
+            world.condition("Ready", "True", ROLLED).await.status.unwrap_or_default().bootstrap_servers;
+        lives.end().await.assert_restarts(1);
+        assert_eq!(after, before, "the addresses are the same");
+        for broker in 0..3 {
+            let stored = world.kafka_configs(broker, &["--describe"]).expect("the tool works");
+            assert!(!stored.contains("EXTERNAL"), "{stored}");
+        }
+        world.assert_bound(0..3).await;
+        world.delete(ROLLED).await;
+        let set = stateful_set(world, NAMESPACE).await;
+        assert!(
+            spec(&set).to_string().contains("/etc/kafka-external-access"),
+            "onDelete: Keep keeps the template"
+        );
+    });
+}

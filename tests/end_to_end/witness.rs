@@ -1,0 +1,68 @@
+//! The in-cluster application of `Witness.java`: a producer and a consumer group that must notice nothing.
+
+use std::time::Duration;
+
+use crate::world::World;
+
+/// The application, run in the client pod of a namespace.
+pub struct Witness {
+    lab: &'static lab::Lab,
+    namespace: &'static str,
+}
+
+impl Witness {
+    pub fn start(lab: &'static lab::Lab, namespace: &'static str) -> Self {
+        let witness = Self { lab, namespace };
+        witness.shell(
+            "rm -f /tmp/stop /tmp/witness.log; cat >/tmp/Witness.java",
+            include_bytes!("Witness.java"),
+        );
+        let servers = (0..3)
+            .map(|n| format!("kafka-{n}.kafka-headless.{namespace}.svc:9092"))
+            .collect::<Vec<_>>()
+            .join(",");
+        let topic = format!("witness-{}", std::process::id());
+        let run = format!(
+            "java -Xmx192m -cp '/opt/kafka/libs/*' /tmp/Witness.java {servers} {topic} 6 >/tmp/witness.log 2>&1 </dev/null &"
+        );
+        witness.shell(&run, b"");
+        witness
+    }
+
+    fn shell(&self, line: &str, input: &[u8]) -> String {
+        let command = self.lab.command("kubectl");
+        let args = ["-n", self.namespace, "exec", "-i", "client", "--", "sh", "-c", line];
+        command.args(args).text_with_input(input).expect("the client pod runs commands")
+    }
+
+    pub async fn running(&self, world: &World) {
+        world
+            .eventually("the witness has begun", Duration::from_secs(60), async || {
+                let log = self.shell("cat /tmp/witness.log", b"");
+                if log.contains("started") { Ok(()) } else { Err(log) }
+            })
+            .await;
+    }
+
+    /// What it noticed.
+    async fn finish(&self, world: &World) -> serde_json::Value {
+        self.shell("touch /tmp/stop", b"");
+        world
+            .eventually("the witness reports", Duration::from_secs(120), async || {
+                let log = self.shell("cat /tmp/witness.log", b"");
+                let report = log.lines().find(|line| line.starts_with('{')).map(str::to_owned);
+                report.and_then(|line| serde_json::from_str(&line).ok()).ok_or(log)
+            })
+            .await
+    }
+
+    /// It went on all the time: no record lost or doubled, and no error in the application.
+    pub async fn noticed_nothing(self, world: &World) {
+        let report = self.finish(world).await;
+        println!("{report}");
+        let number = |name: &str| report[name].as_u64().unwrap_or(u64::MAX);
+        assert!(number("acknowledged") > 1000, "{report}");
+        let noticed = ["lost", "duplicated", "offsetsWentBack", "errorCount"].map(number);
+        assert_eq!(noticed, [0; 4], "{report}");
+    }
+}
