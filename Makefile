@@ -22,7 +22,7 @@ test-unit: ## Tests that need no lab
 test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
 	cargo test --test kafka_contract -- --test-threads=1
 
-test-lab: lab-up ## Tests on the lab's real parts; the lab stays up
+test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up
 	cargo test --test end_to_end -- --test-threads=1
 
 bench: ## What things cost, beside their goals; fails when a count misses its goal

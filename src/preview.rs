@@ -136,10 +136,15 @@ async fn object(
 }
 
 fn in_words(desired: &Desired, decided: &Plan) -> String {
+    let restarts = match decided.restarts {
+        0 => "no broker is restarted".to_owned(),
+        1 => "1 broker is restarted".to_owned(),
+        brokers => format!("{brokers} brokers are restarted, one after the other"),
+    };
     let mut text = match decided.outstanding.len() {
         0 => format!("{}: nothing is outstanding\n", desired.key),
-        1 => format!("{}: 1 step is outstanding; no broker is restarted\n", desired.key),
-        steps => format!("{}: {steps} steps are outstanding; no broker is restarted\n", desired.key),
+        1 => format!("{}: 1 step is outstanding; {restarts}\n", desired.key),
+        steps => format!("{}: {steps} steps are outstanding; {restarts}\n", desired.key),
     };
     // Writing to a String cannot fail.
     for (number, step) in decided.outstanding.iter().enumerate() {

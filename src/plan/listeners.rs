@@ -111,6 +111,9 @@ fn foresee(desired: &Desired, listener: &WantedListener, plan: &mut Plan) {
             format!("then advertise {} of {}-{ordinal} at that address", listener.name, desired.stateful_set)
         })
         .collect();
+    if listener.rollout == Rollout::Restart && listener.host_template.is_none() {
+        plan.restarts += later.len();
+    }
     plan.outstanding.extend(later);
 }
 

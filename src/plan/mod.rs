@@ -198,6 +198,8 @@ pub struct Plan {
     pub ask_kafka: bool,
     /// What a restart would cost must be asked before more can be decided.
     pub ask_cluster: bool,
+    /// Brokers that are restarted before nothing is outstanding any more.
+    pub restarts: usize,
     /// When to look again although nothing happened; `None`: only when something happens.
     pub look_again: Option<Duration>,
 }

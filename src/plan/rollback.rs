@@ -88,6 +88,7 @@ impl Road<'_> {
             let before = template::restored(&self.set.object, self.desired.container.as_deref());
             if let Ok(Some(target)) = before {
                 let what = format!("take listener {} out of the pod template", self.listener.name);
+                plan.restarts = self.set.ordinals().count();
                 plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
                 self.hold_all("the pod template becomes what it was", plan);
                 return true;
@@ -98,6 +99,7 @@ impl Road<'_> {
         let files = file::empty(&self.set.object, Some(present));
         let differs = files.data != present.data;
         if differs {
+            plan.restarts = self.set.ordinals().filter(|ordinal| self.due(*ordinal)).count();
             plan.actions.push(Action::WriteFiles { files: Box::new(files) });
             self.hold_all("the listener is being withdrawn", plan);
         }
@@ -114,6 +116,7 @@ impl Road<'_> {
 
     fn restart(&self, plan: &mut Plan) {
         let roll = rollout::roll(self.set, self.observed, self.kafka, |ordinal| self.due(ordinal));
+        plan.restarts = roll.due().count();
         let told = match roll.next(self.listener.allow_unavailable, plan) {
             None => return,
             Some(Next::Done) => return self.finish(plan),

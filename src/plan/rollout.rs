@@ -226,6 +226,7 @@ impl Road<'_> {
     /// The restarts that follow, with their number.
     fn foresee(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
         let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal)).count();
+        plan.restarts = due;
         if due > 0 {
             plan.outstanding.push(format!("then restart {due} brokers, one after the other"));
         }
@@ -286,6 +287,7 @@ impl Road<'_> {
             plan.wait(ordinal, Reason::InProgress, text);
         }
         let rest = roll.due().count();
+        plan.restarts = rest;
         if rest > 1 {
             plan.outstanding.push(format!("then restart {} more, one after the other", rest - 1));
         }
@@ -302,7 +304,8 @@ impl Road<'_> {
                 None => plan.wait(ordinal, Reason::RestartBlocked, cause),
             }
         }
-        plan.outstanding.push(format!("restart {} brokers, one after the other", roll.due().count()));
+        plan.restarts = roll.due().count();
+        plan.outstanding.push(format!("restart {} brokers, one after the other", plan.restarts));
         plan.wake_in(SOON);
     }
 

@@ -62,30 +62,8 @@ fn from_apply_to_ready_three_addresses_cost_three_posts_and_no_restart() {
 
 async fn produce_and_consume(world: &crate::world::World, bootstrap: &[String]) {
     let topic = format!("outside-{}", std::process::id());
-    let in_cluster = [
-        "-n",
-        "ydata",
-        "exec",
-        "client",
-        "--",
-        "java",
-        "-Xmx64m",
-        "-cp",
-        "/opt/kafka/libs/*",
-        "kafka.admin.TopicCommand",
-    ];
-    let create = [
-        "--bootstrap-server",
-        "kafka-0.kafka-headless.ydata.svc:9092",
-        "--create",
-        "--topic",
-        &topic,
-        "--partitions",
-        "3",
-        "--replication-factor",
-        "3",
-    ];
-    world.lab.kubectl(&[&in_cluster[..], &create[..]].concat()).expect("a topic is made");
+    let create = ["--create", "--topic", &topic, "--partitions", "3", "--replication-factor", "3"];
+    world.kafka_tool("kafka.admin.TopicCommand", &create).expect("a topic is made");
     // With three partitions on three brokers, every partition's records travel through another address.
     for (partition, server) in bootstrap.iter().enumerate() {
         let partition = partition.to_string();

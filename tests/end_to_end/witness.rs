@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::world::World;
 
+const SOURCE: &str = include_str!("Witness.java");
+
 /// The application, run in the client pod of a namespace.
 pub struct Witness {
     lab: &'static lab::Lab,
@@ -13,32 +15,30 @@ pub struct Witness {
 impl Witness {
     pub fn start(lab: &'static lab::Lab, namespace: &'static str) -> Self {
         let witness = Self { lab, namespace };
-        witness.shell(
-            "rm -f /tmp/stop /tmp/witness.log; cat >/tmp/Witness.java",
-            include_bytes!("Witness.java"),
-        );
+        // As an argument: what `kubectl exec -i` sends may be lost where the process is not read from at once.
+        witness.shell(&["rm -f /tmp/stop /tmp/witness.log; printf %s \"$0\" >/tmp/Witness.java", SOURCE]);
         let servers = (0..3)
             .map(|n| format!("kafka-{n}.kafka-headless.{namespace}.svc:9092"))
             .collect::<Vec<_>>()
             .join(",");
         let topic = format!("witness-{}", std::process::id());
         let run = format!(
-            "java -Xmx192m -cp '/opt/kafka/libs/*' /tmp/Witness.java {servers} {topic} 6 >/tmp/witness.log 2>&1 </dev/null &"
+            "KAFKA_HEAP_OPTS=-Xmx192m kafka-run-class.sh /tmp/Witness.java {servers} {topic} 6 >/tmp/witness.log 2>&1 </dev/null &"
         );
-        witness.shell(&run, b"");
+        witness.shell(&[&run]);
         witness
     }
 
-    fn shell(&self, line: &str, input: &[u8]) -> String {
-        let command = self.lab.command("kubectl");
-        let args = ["-n", self.namespace, "exec", "-i", "client", "--", "sh", "-c", line];
-        command.args(args).text_with_input(input).expect("the client pod runs commands")
+    /// A line of shell and its `$0`.
+    fn shell(&self, line: &[&str]) -> String {
+        let args = ["-n", self.namespace, "exec", "client", "--", "sh", "-c"];
+        self.lab.kubectl(&[&args[..], line].concat()).expect("the client pod runs commands")
     }
 
     pub async fn running(&self, world: &World) {
         world
             .eventually("the witness has begun", Duration::from_secs(60), async || {
-                let log = self.shell("cat /tmp/witness.log", b"");
+                let log = self.shell(&["cat /tmp/witness.log"]);
                 if log.contains("started") { Ok(()) } else { Err(log) }
             })
             .await;
@@ -46,10 +46,10 @@ impl Witness {
 
     /// What it noticed.
     async fn finish(&self, world: &World) -> serde_json::Value {
-        self.shell("touch /tmp/stop", b"");
+        self.shell(&["touch /tmp/stop"]);
         world
             .eventually("the witness reports", Duration::from_secs(120), async || {
-                let log = self.shell("cat /tmp/witness.log", b"");
+                let log = self.shell(&["cat /tmp/witness.log"]);
                 let report = log.lines().find(|line| line.starts_with('{')).map(str::to_owned);
                 report.and_then(|line| serde_json::from_str(&line).ok()).ok_or(log)
             })

@@ -70,6 +70,9 @@ fn described(plan: &Plan) -> String {
         let name = name.split([' ', '(']).next().unwrap_or_default();
         writeln!(text, "act {name}").expect("a String");
     }
+    if plan.restarts > 0 {
+        writeln!(text, "restarts {}", plan.restarts).expect("a String");
+    }
     for line in &plan.outstanding {
         writeln!(text, "outstanding {line}").expect("a String");
     }

@@ -11,6 +11,8 @@ use crate::process::text;
 use crate::progress::Progress;
 use crate::template::fill;
 
+use super::runtime;
+
 /// Debian packages of the programs that the images are made with or of.
 pub const PACKAGES: [(&str, &str); 5] = [
     ("buildah", "buildah"),
@@ -23,7 +25,8 @@ pub const PACKAGES: [(&str, &str); 5] = [
 const POM: &str = include_str!("../../assets/kafka/pom.xml");
 /// Where an embedded file goes in the image, and whether it is a program.
 type File = (&'static str, &'static str, u32);
-const FILES: [File; 4] = [
+const FILES: [File; 5] = [
+    ("opt/kafka/bin/kafka-run-class.sh", include_str!("../../assets/kafka/kafka-run-class.sh"), 0o755),
     ("opt/kafka/bin/kafka-server-start.sh", include_str!("../../assets/kafka/kafka-server-start.sh"), 0o755),
     ("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644),
     ("etc/group", "root:x:0:\n", 0o644),
@@ -61,17 +64,10 @@ const FOLDERS: [&str; 12] = [
     "tmp",
     "var/lib",
 ];
-const SHELL_COMMANDS: [&str; 20] = [
+const SHELL_COMMANDS: [&str; 21] = [
     "cat", "chmod", "chown", "cp", "date", "env", "grep", "head", "id", "ls", "mkdir", "nc", "ps", "rm",
-    "sed", "sh", "sleep", "tail", "touch", "wget",
+    "sed", "seq", "sh", "sleep", "tail", "touch", "wget",
 ];
-/// What brokers, ZooKeeper and clients use; the compiler is there to run a single source file.
-const JAVA_MODULES: &str = "java.base,java.desktop,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.sql,java.xml,\
-    jdk.compiler,jdk.crypto.ec,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.net,jdk.security.auth,jdk.unsupported,jdk.zipfs";
-/// The resolver's modules are loaded by name, so that no program lists them.
-const RESOLVER: [&str; 3] = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"];
-const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
-
 /// The name of the image of one Kafka version.
 pub(super) fn name(version: &str) -> String {
     format!("localhost/lab/kafka:{version}")
@@ -84,7 +80,7 @@ pub(super) fn kafka(cache: &Cache, progress: &Progress, version: &str, zookeeper
         .chain(if zookeeper { &ZOOKEEPER_FILES[..] } else { &KRAFT_FILES[..] })
         .copied()
         .collect();
-    let recipe = fnv(format!("{files:?}{SHELL_COMMANDS:?}{JAVA_MODULES}{POM}").as_bytes());
+    let recipe = fnv(format!("{files:?}{SHELL_COMMANDS:?}{}{POM}", runtime::recipe()).as_bytes());
     image(cache, progress, &name(version), &format!("kafka-image-{version}-{recipe:08x}"), |root| {
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder)).to(|| format!("create {folder} of an image"))?;
@@ -96,7 +92,8 @@ pub(super) fn kafka(cache: &Cache, progress: &Progress, version: &str, zookeeper
         }
         busybox(&root.join("bin"), &SHELL_COMMANDS)?;
         jars(&root.join("opt/kafka/libs"), version, zookeeper)?;
-        java(root)
+        runtime::lay_out(root)?;
+        runtime::share_classes(root)
     })
 }
 
@@ -177,69 +174,4 @@ fn jars(libraries: &Path, version: &str, zookeeper: bool) -> Result<()> {
     maven.args(["--quiet", "--batch-mode", "--file"]).arg(project.join("pom.xml"));
     text(maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime", &output]))?;
     crate::cache::remove_folder(&project)
-}
-
-/// A small Java runtime and the shared libraries of the machine that its programs need.
-fn java(root: &Path) -> Result<()> {
-    let compiler = text(Command::new("sh").args(["-c", "readlink -f \"$(command -v javac)\""]))?;
-    let jlink = Path::new(compiler.trim()).with_file_name("jlink");
-    let runtime = root.join("opt/java");
-    text(
-        Command::new(jlink)
-            .args([
-                "--no-header-files",
-                "--no-man-pages",
-                "--strip-java-debug-attributes",
-                "--compress=2",
-                "--add-modules",
-                JAVA_MODULES,
-            ])
-            .arg("--output")
-            .arg(&runtime),
-    )?;
-    let programs = text(
-        Command::new("find")
-            .arg(&runtime)
-            .args(["-type", "f", "(", "-name", "*.so", "-o", "-perm", "-u+x", ")"]),
-    )?;
-    let mut libraries: Vec<PathBuf> = RESOLVER.iter().map(|name| Path::new(LIBRARIES).join(name)).collect();
-    for program in programs.lines() {
-        // It fails for what is not dynamically linked; that needs nothing.
-        let needed = text(Command::new("ldd").arg(program)).unwrap_or_default();
-        libraries.extend(needed.lines().filter_map(library).filter(|path| !path.starts_with(root)));
-    }
-    libraries.sort();
-    libraries.dedup();
-    for library in libraries {
-        let place = root.join(library.strip_prefix("/").unwrap_or(&library));
-        let folder = place.parent().unwrap_or(root);
-        fs::create_dir_all(folder).to(|| format!("create {}", folder.display()))?;
-        fs::copy(&library, &place).to(|| format!("copy {}", library.display()))?;
-    }
-    Ok(())
-}
-
-/// The file in a line of ldd(1): `name => /path (address)` or `/path (address)`.
-fn library(line: &str) -> Option<PathBuf> {
-    let path = line.split("=>").last()?.split_whitespace().next()?;
-    path.starts_with('/').then(|| PathBuf::from(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_libraries_that_ldd_names_are_found() {
-        assert_eq!(
-            library("\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00)"),
-            Some("/lib/x86_64-linux-gnu/libc.so.6".into())
-        );
-        assert_eq!(
-            library("\t/lib64/ld-linux-x86-64.so.2 (0x00)"),
-            Some("/lib64/ld-linux-x86-64.so.2".into())
-        );
-        assert_eq!(library("\tlinux-vdso.so.1 (0x00)"), None);
-        assert_eq!(library("\tlibjvm.so => not found"), None);
-    }
 }

@@ -2,6 +2,7 @@
 
 mod image;
 mod manifests;
+mod runtime;
 
 use std::time::Duration;
 

@@ -120,25 +120,28 @@ impl World {
         }
     }
 
-    /// `kafka-configs` for one broker, run in the client pod.
-    pub fn kafka_configs(&self, broker: u32, args: &[&str]) -> Result<String, String> {
-        let (tool, id) = ("kafka.admin.ConfigCommand", broker.to_string());
+    /// One of Kafka's tools, run in the client pod.
+    pub fn kafka_tool(&self, class: &str, args: &[&str]) -> Result<String, String> {
         let server = "kafka-0.kafka-headless.ydata.svc:9092";
-        let mut command = vec![
+        let tool = [
             "-n",
             NAMESPACE,
             "exec",
             "client",
             "--",
-            "java",
-            "-Xmx64m",
-            "-cp",
-            "/opt/kafka/libs/*",
-            tool,
+            "kafka-run-class.sh",
+            class,
+            "--bootstrap-server",
+            server,
         ];
-        command.extend(["--bootstrap-server", server, "--entity-type", "brokers", "--entity-name", &id]);
-        command.extend(args);
-        self.lab.kubectl(&command).map_err(|error| error.to_string())
+        self.lab.kubectl(&[&tool[..], args].concat()).map_err(|error| error.to_string())
+    }
+
+    /// `kafka-configs` for one broker.
+    pub fn kafka_configs(&self, broker: u32, args: &[&str]) -> Result<String, String> {
+        let id = broker.to_string();
+        let entity = ["--entity-type", "brokers", "--entity-name", &id];
+        self.kafka_tool("kafka.admin.ConfigCommand", &[&entity[..], args].concat())
     }
 
     /// UIDs and restart counts of the brokers' pods: unchanged means that no broker was restarted.
