@@ -3,6 +3,7 @@
 //!
 //! Each takes a lab for itself (`LAB_STATE_HOMES`), so with as many labs as threads they run side by side.
 
+mod elsewhere;
 mod operator;
 mod proxy;
 mod witness;
@@ -13,6 +14,7 @@ mod first_steps;
 mod kraft;
 mod limits;
 mod listeners;
+mod migration;
 mod outages;
 mod refusals;
 mod replicas;

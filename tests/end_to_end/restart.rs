@@ -23,8 +23,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
+    elsewhere::Elsewhere,
     witness::Witness,
-    world::{NAMESPACE, World, in_lab, smallest},
+    world::{NAMESPACE, World, in_lab},
 };
 
 const KRAFT: &str = "ydata-restart";
@@ -104,19 +105,6 @@ async fn told(world: &World, namespace: &str, reason: &str) -> usize {
     events.iter().filter(|event| event.reason.as_deref() == Some(reason)).count()
 }
 
-async fn until_reason(world: &World, namespace: &str, condition: &str, status: &str) {
-    let accesses = world.accesses_in(namespace);
-    world
-        .eventually(&format!("{condition}={status}"), ROLLED, async || {
-            let object = accesses.get("kafka").await.map_err(|error| error.to_string())?;
-            match crate::world::condition(&object, condition) {
-                Some((seen, _)) if seen == status && crate::world::current(&object) => Ok(()),
-                _ => Err(crate::world::describe(&object)),
-            }
-        })
-        .await;
-}
-
 fn restart(object: &mut Value) {
     object["spec"]["listener"]["rollout"] = json!("Restart");
 }
@@ -124,31 +112,20 @@ fn restart(object: &mut Value) {
 #[test]
 fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_notice_nothing() {
     in_lab("restart_kraft", async |world| {
-        let kafka = world.lab.kafka(Flavour::KRaft100, KRAFT);
-        kafka.deploy(&Progress::silent()).expect("KRaft brokers are deployed");
-        kafka.wait_ready().expect("KRaft brokers are ready");
+        let kafka = Elsewhere::deploy(world, Flavour::KRaft100, KRAFT);
         let before = stateful_set(world, KRAFT).await;
-        let apply = |object: &Value| {
-            let command = world.lab.command("kubectl").args(["apply", "-f", "-"]);
-            command.text_with_input(object.to_string().as_bytes()).expect("accepted");
-        };
-        apply(&json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openstack", "namespace": KRAFT},
-            "stringData": {"clouds.yaml": world.cloud.clouds_yaml_through_proxy(&world.cloud.facts().demo)},
-        }));
         let witness = Witness::start(world.lab, KRAFT);
         witness.running(world).await;
         world.start_operator();
         world.neutron.forget();
         let lives = Watch::start(&world.kube, KRAFT);
-        let mut object = smallest();
-        object["metadata"]["namespace"] = json!(KRAFT);
+        let mut object = kafka.smallest();
         restart(&mut object);
         object["spec"]["listener"]["onDelete"] = json!("Restore");
-        apply(&object);
+        kafka.apply(&object);
 
-        until_reason(world, KRAFT, "Ready", "True").await;
-        until_reason(world, KRAFT, "Reachable", "True").await;
+        kafka.until(world, "Ready", "True", None).await;
+        let reached = kafka.until(world, "Reachable", "True", None).await;
         lives.end().await.assert_restarts(1);
         let calls = world.neutron.mutations();
         let of = |method: &str| calls.iter().filter(|call| call.method == method).count();
@@ -164,9 +141,7 @@ fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_no
             "the strategy is the user's again"
         );
         assert!(!rolling(&set) && set.metadata.annotations.unwrap_or_default().contains_key(BEFORE));
-        let accesses = world.accesses_in(KRAFT);
-        let status = accesses.get("kafka").await.expect("the object").status.unwrap_or_default();
-        let bootstrap = status.bootstrap_servers.expect("every broker advertises");
+        let bootstrap = reached.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
         for server in bootstrap.split(',') {
             let table = world.vm_table(server).expect("the virtual machine lists the brokers");
             let all: Vec<&str> = table.values().map(String::as_str).collect();
@@ -175,26 +150,16 @@ fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_no
         }
 
         let lives = Watch::start(&world.kube, KRAFT);
-        world
-            .lab
-            .kubectl(&["-n", KRAFT, "delete", "kea", "kafka", "--timeout=240s"])
-            .expect("the object can be deleted");
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=240s"]);
         lives.end().await.assert_restarts(1);
         assert!(world.ledger().is_empty(), "{:?}", world.ledger());
         let after = stateful_set(world, KRAFT).await;
         assert_eq!(spec(&after), spec(&before), "the pod template is what it was");
         assert!(!after.metadata.annotations.unwrap_or_default().contains_key(BEFORE));
-        let left = world.lab.kubectl(&[
-            "-n",
-            KRAFT,
-            "get",
-            "configmap",
-            "kafka-external-access",
-            "--ignore-not-found",
-        ]);
-        assert_eq!(left.expect("ConfigMaps can be read"), "", "nothing refers to the files any more");
+        let left = kafka.kubectl(&["get", "configmap", "kafka-external-access", "--ignore-not-found"]);
+        assert_eq!(left, "", "nothing refers to the files any more");
         witness.noticed_nothing(world).await;
-        kafka.remove().expect("KRaft brokers are removed");
+        kafka.remove();
     });
 }
 

@@ -22,10 +22,13 @@ pub const PACKAGES: [(&str, &str); 5] = [
     ("kcat", "kcat"),
 ];
 
+/// The Prometheus JMX exporter: brokers load it where KAFKA_OPTS says so.
+const JMX_EXPORTER: &str = "io.prometheus.jmx:jmx_prometheus_javaagent:1.0.1";
 const POM: &str = include_str!("../../assets/kafka/pom.xml");
 /// Where an embedded file goes in the image, and whether it is a program.
 type File = (&'static str, &'static str, u32);
-const FILES: [File; 5] = [
+const FILES: [File; 6] = [
+    ("opt/kafka/jmx/exporter.yaml", include_str!("../../assets/kafka/jmx-exporter.yaml"), 0o644),
     ("opt/kafka/bin/kafka-run-class.sh", include_str!("../../assets/kafka/kafka-run-class.sh"), 0o755),
     ("opt/kafka/bin/kafka-server-start.sh", include_str!("../../assets/kafka/kafka-server-start.sh"), 0o755),
     ("etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644),
@@ -44,12 +47,33 @@ const ZOOKEEPER_FILES: [File; 4] = [
         include_str!("../../assets/kafka/server-zookeeper.properties"),
         0o644,
     ),
-    ("opt/kafka/config/log4j.properties", include_str!("../../assets/kafka/log4j.properties"), 0o644),
+    ("opt/kafka/config/log4j.properties", LOG4J, 0o644),
 ];
-const KRAFT_FILES: [File; 2] = [
+const LOG4J: &str = include_str!("../../assets/kafka/log4j.properties");
+const WRAPPER_FILES: [File; 4] = [
     ("etc/kafka/docker/run", include_str!("../../assets/kafka/run"), 0o755),
     ("etc/kafka/docker/server.properties", include_str!("../../assets/kafka/server-kraft.properties"), 0o644),
+    ("etc/kafka/docker/log4j.properties", LOG4J, 0o644),
+    ("etc/kafka/docker/tools-log4j.properties", LOG4J, 0o644),
 ];
+
+/// What distinguishes the image of one release.
+pub struct Release {
+    pub version: &'static str,
+    /// Runs with ZooKeeper, and brings it.
+    zookeeper: bool,
+    /// Brings apache/kafka's KafkaDockerWrapper (KIP-975, from 3.7).
+    wrapper: bool,
+    /// Where slf4j's output goes, and that artefact's version: 2.8 brings log4j 1, 3.9 reload4j; 4.x leaves the choice open.
+    logging: (&'static str, &'static str),
+}
+
+pub static KAFKA_2: Release =
+    Release { version: "2.8.2", zookeeper: true, wrapper: false, logging: ("slf4j-log4j12", "1.7.30") };
+pub static KAFKA_3: Release =
+    Release { version: "3.9.2", zookeeper: true, wrapper: true, logging: ("slf4j-reload4j", "1.7.36") };
+pub static KAFKA_4: Release =
+    Release { version: "4.4.0", zookeeper: false, wrapper: true, logging: ("slf4j-simple", "1.7.36") };
 const FOLDERS: [&str; 12] = [
     "bin",
     "dev",
@@ -73,14 +97,18 @@ pub(super) fn name(version: &str) -> String {
     format!("localhost/lab/kafka:{version}")
 }
 
-/// The image of a Kafka version, from Maven's jars and a Java runtime of the machine's JDK; built once. `zookeeper` tells which start-up files it gets.
-pub(super) fn kafka(cache: &Cache, progress: &Progress, version: &str, zookeeper: bool) -> Result<Image> {
-    let files: Vec<File> = FILES
-        .iter()
-        .chain(if zookeeper { &ZOOKEEPER_FILES[..] } else { &KRAFT_FILES[..] })
-        .copied()
-        .collect();
-    let recipe = fnv(format!("{files:?}{SHELL_COMMANDS:?}{}{POM}", runtime::recipe()).as_bytes());
+/// The image of a release, from Maven's jars and a Java runtime of the machine's JDK; built once.
+pub(super) fn kafka(cache: &Cache, progress: &Progress, release: &Release) -> Result<Image> {
+    let version = release.version;
+    let mut files = FILES.to_vec();
+    if release.zookeeper {
+        files.extend(ZOOKEEPER_FILES);
+    }
+    if release.wrapper {
+        files.extend(WRAPPER_FILES);
+    }
+    let recipe =
+        fnv(format!("{files:?}{SHELL_COMMANDS:?}{}{POM}{JMX_EXPORTER}", runtime::recipe()).as_bytes());
     image(cache, progress, &name(version), &format!("kafka-image-{version}-{recipe:08x}"), |root| {
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder)).to(|| format!("create {folder} of an image"))?;
@@ -91,7 +119,8 @@ pub(super) fn kafka(cache: &Cache, progress: &Progress, version: &str, zookeeper
                 .to(|| format!("set the mode of {path}"))?;
         }
         busybox(&root.join("bin"), &SHELL_COMMANDS)?;
-        jars(&root.join("opt/kafka/libs"), version, zookeeper)?;
+        jars(&root.join("opt/kafka/libs"), release)?;
+        metrics_agent(&root.join("opt/kafka/jmx"))?;
         runtime::lay_out(root)?;
         runtime::share_classes(root)
     })
@@ -161,13 +190,19 @@ fn busybox(folder: &Path, commands: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn jars(libraries: &Path, version: &str, zookeeper: bool) -> Result<()> {
-    // 2.8 logs to log4j 1, which it brings; 4.x leaves the choice open.
-    let (logging, slf4j) = if zookeeper { ("slf4j-log4j12", "1.7.30") } else { ("slf4j-simple", "1.7.36") };
+fn metrics_agent(folder: &Path) -> Result<()> {
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", "dependency:copy", "-Dmdep.stripVersion=true"]);
+    maven.args([format!("-Dartifact={JMX_EXPORTER}"), format!("-DoutputDirectory={}", folder.display())]);
+    text(&mut maven).map(drop)
+}
+
+fn jars(libraries: &Path, release: &Release) -> Result<()> {
+    let (logging, slf4j) = release.logging;
     let project = libraries.with_extension("project");
     write_file(
         &project.join("pom.xml"),
-        fill(POM, &[("kafka", version), ("logging", logging), ("slf4j", slf4j)]),
+        fill(POM, &[("kafka", release.version), ("logging", logging), ("slf4j", slf4j)]),
     )?;
     let output = format!("-DoutputDirectory={}", libraries.display());
     let mut maven = Command::new("mvn");

@@ -6,6 +6,7 @@ use crate::template::fill;
 const ZOOKEEPER: &str = include_str!("../../assets/kafka/zookeeper.yaml");
 const KAFKA_ZOOKEEPER: &str = include_str!("../../assets/kafka/kafka-zookeeper.yaml");
 const KAFKA_KRAFT: &str = include_str!("../../assets/kafka/kafka-kraft.yaml");
+const CONTROLLER: &str = include_str!("../../assets/kafka/controller.yaml");
 const CLIENT: &str = include_str!("../../assets/kafka/client.yaml");
 const BROKERS: u32 = 3;
 
@@ -14,13 +15,22 @@ const BROKERS: u32 = 3;
 #[must_use]
 pub fn manifests(flavour: Flavour, namespace: &str, volumes: &Path) -> String {
     let brokers = match flavour {
-        Flavour::ZooKeeper => format!("{ZOOKEEPER}{KAFKA_ZOOKEEPER}"),
+        Flavour::ZooKeeper | Flavour::ZooKeeper39 => format!("{ZOOKEEPER}{KAFKA_ZOOKEEPER}"),
         Flavour::KRaft | Flavour::KRaft100 => KAFKA_KRAFT.to_owned(),
+        Flavour::KRaft39 => format!("{CONTROLLER}{KAFKA_KRAFT}"),
+    };
+    let (roles, listeners) = match flavour {
+        Flavour::KRaft39 => ("broker", "INTERNAL://:9092"),
+        _ => ("broker,controller", "INTERNAL://:9092,CONTROLLER://:9093"),
     };
     let first = flavour.first_node_id();
-    let voters: Vec<String> = (0..BROKERS)
-        .map(|ordinal| format!("{}@kafka-{ordinal}.kafka-headless.{namespace}.svc:9093", first + ordinal))
-        .collect();
+    let voters = match flavour {
+        Flavour::KRaft39 => format!("1000@controller-0.controller.{namespace}.svc:9093"),
+        _ => (0..BROKERS)
+            .map(|ordinal| format!("{}@kafka-{ordinal}.kafka-headless.{namespace}.svc:9093", first + ordinal))
+            .collect::<Vec<_>>()
+            .join(","),
+    };
     let head = "apiVersion: v1\nkind: Namespace\nmetadata: {name: {{namespace}}}\n";
     fill(
         &format!("{head}{brokers}{CLIENT}"),
@@ -28,7 +38,9 @@ pub fn manifests(flavour: Flavour, namespace: &str, volumes: &Path) -> String {
             ("namespace", namespace),
             ("image", &flavour.image_name()),
             ("volumes", &volumes.display().to_string()),
-            ("voters", &voters.join(",")),
+            ("voters", &voters),
+            ("roles", roles),
+            ("listeners", listeners),
             ("first_node_id", &first.to_string()),
         ],
     )
@@ -36,12 +48,14 @@ pub fn manifests(flavour: Flavour, namespace: &str, volumes: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn every_placeholder_is_filled() {
-        for flavour in [Flavour::ZooKeeper, Flavour::KRaft, Flavour::KRaft100] {
-            let text = manifests(flavour, "other", Path::new("/volumes"));
+        for flavour in Flavour::value_variants() {
+            let text = manifests(*flavour, "other", Path::new("/volumes"));
             assert!(!text.contains("{{"), "{text}");
             assert!(!text.contains("ydata"), "the namespace is a parameter: {text}");
         }

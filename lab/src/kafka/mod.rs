@@ -18,8 +18,6 @@ use crate::sandbox::Sandbox;
 
 /// The namespace of the Kafka that `up` deploys.
 pub const NAMESPACE: &str = "ydata";
-const ZOOKEEPER_RELEASE: &str = "2.8.2";
-const KRAFT_RELEASE: &str = "4.4.0";
 const READY_LIMIT: Duration = Duration::from_secs(180);
 
 /// Which Kafka.
@@ -34,15 +32,26 @@ pub enum Flavour {
     /// The same with node.id = ordinal + 100.
     #[value(name = "kraft-100")]
     KRaft100,
+    /// Kafka 3.9 with ZooKeeper, the last that has it.
+    #[value(name = "zookeeper-3.9")]
+    ZooKeeper39,
+    /// Kafka 3.9 in KRaft mode, with the controller in a StatefulSet of its own.
+    #[value(name = "kraft-3.9")]
+    KRaft39,
 }
 
 impl Flavour {
     /// Its Kafka version.
     #[must_use]
     pub fn version(self) -> &'static str {
+        self.release().version
+    }
+
+    fn release(self) -> &'static image::Release {
         match self {
-            Self::ZooKeeper => ZOOKEEPER_RELEASE,
-            Self::KRaft | Self::KRaft100 => KRAFT_RELEASE,
+            Self::ZooKeeper => &image::KAFKA_2,
+            Self::ZooKeeper39 | Self::KRaft39 => &image::KAFKA_3,
+            Self::KRaft | Self::KRaft100 => &image::KAFKA_4,
         }
     }
 
@@ -50,8 +59,8 @@ impl Flavour {
     #[must_use]
     pub fn first_node_id(self) -> u32 {
         match self {
-            Self::ZooKeeper | Self::KRaft => 0,
             Self::KRaft100 => 100,
+            _ => 0,
         }
     }
 
@@ -63,7 +72,7 @@ impl Flavour {
 
     /// Its container image, built unless it is in the cache.
     pub fn image(self, cache: &Cache, progress: &Progress) -> Result<Image> {
-        image::kafka(cache, progress, self.version(), self == Self::ZooKeeper)
+        image::kafka(cache, progress, self.release())
     }
 }
 
