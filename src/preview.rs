@@ -13,7 +13,7 @@ use crate::{
         Kubernetes, KubernetesError,
         api::{KubeApi, client},
     },
-    observe::{Freshness, Observer},
+    observe::{Freshness, Intervals, Observer},
     plan::{
         Plan, Verdict,
         desired::{Desired, desired},
@@ -89,8 +89,9 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)));
-    let (brokers, vantage, drift) = (Arc::new(TcpBrokers), "this machine".to_owned(), Duration::ZERO);
-    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, drift);
+    let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
+    let intervals = Intervals { drift: Duration::ZERO, metrics: Duration::ZERO };
+    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, intervals);
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;
     let mut memory = Memory::new(clock.now());
     memory.see(&desired, &observed, clock.now());

@@ -61,6 +61,7 @@ reasons! {
     PoolEmpty: "The external network has no free address.", "Free addresses or extend the pool; the next try is automatic.";
     QosPolicyNotFound: "The QoS policy does not exist or is not shared with the project.", "Correct bandwidth.qosPolicy, or ask an administrator to share the policy.";
     QosPolicyAmbiguous: "Several QoS policies have that name.", "Use the policy's identifier.";
+    MetricsUnreadable: "The brokers' byte counters cannot be read; nothing else depends on them.", "Correct metrics, or let the brokers show the counters that the message names.";
     LimitNotApplied: "The address is the user's own, so its QoS policy is not changed.", "Set the policy on the address yourself.";
     NoRouter: "No router joins the pod network with the external network.", "Attach the pods' subnet to a router with a gateway on the external network.";
     PodWithoutPort: "No port of the project has the pod's address (an overlay network?).", "Run the brokers on a network whose pods have ports.";

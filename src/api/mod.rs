@@ -44,6 +44,8 @@ pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
     ),
     printcolumn(name = "Brokers", type_ = "string", json_path = ".status.summary.ready"),
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".status.bootstrapServers"),
+    printcolumn(name = "Egress", type_ = "string", json_path = ".status.summary.egress", priority = 1),
+    printcolumn(name = "Ingress", type_ = "string", json_path = ".status.summary.ingress", priority = 1),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
     printcolumn(
         name = "Reason",
@@ -85,6 +87,9 @@ pub struct KafkaExternalAccessSpec {
     /// How reachability is measured.
     #[serde(default)]
     pub probe: ProbeSettings,
+    /// Where the brokers' byte counters are read from. Left out: no use of bandwidth is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsEndpoint>,
 }
 
 /// What the operator may do.
@@ -399,6 +404,40 @@ pub struct BrokerOverride {
     /// How much traffic this broker's address may carry, where it differs from `addresses.bandwidth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+}
+
+/// The metrics endpoint of each broker's pod, in Prometheus' text format, without TLS: usually the Prometheus JMX
+/// exporter. It is read once a minute.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MetricsEndpoint {
+    /// Port of the pod, for example `9404`.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Path, for example `/metrics`.
+    #[serde(default = "default_metrics_path")]
+    #[schemars(length(max = 253), regex(pattern = r"^/[A-Za-z0-9/_.-]*$"))]
+    pub path: String,
+    /// Counter of bytes that the listener has sent, with label `listener`.
+    #[serde(default = "default_sent_bytes")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub sent_bytes: String,
+    /// Counter of bytes that the listener has received, with label `listener`.
+    #[serde(default = "default_received_bytes")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub received_bytes: String,
+}
+
+fn default_metrics_path() -> String {
+    "/metrics".into()
+}
+
+fn default_sent_bytes() -> String {
+    "kafka_server_socket_server_metrics_outgoing_byte_total".into()
+}
+
+fn default_received_bytes() -> String {
+    "kafka_server_socket_server_metrics_incoming_byte_total".into()
 }
 
 /// How reachability is measured.

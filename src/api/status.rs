@@ -47,6 +47,14 @@ pub struct Summary {
     /// Brokers that are ready, of all: `3/3`.
     #[schemars(length(max = 16))]
     pub ready: String,
+    /// What the listeners of all brokers send: `50 Mbit/s`, in the steps of the brokers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub egress: Option<String>,
+    /// What the listeners of all brokers receive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ingress: Option<String>,
 }
 
 /// One broker.
@@ -95,7 +103,8 @@ pub struct BrokerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// What the address may carry, where a policy of the spec says so.
+    /// What the address may carry, where a policy of the spec says so, and what the listener does carry, where
+    /// `spec.metrics` says how to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<BrokerBandwidth>,
     /// What the last probe through the address found.
@@ -133,14 +142,28 @@ pub struct BrokerHealth {
     pub last_transition_time: String,
 }
 
-/// What an address may carry, in Mbit/s; left out: no limit in that direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What an address may carry, and what the broker's listener does carry, in Mbit/s.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerBandwidth {
-    /// From the broker.
+    /// Limit from the broker; left out: none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_egress_mbps: Option<u32>,
-    /// Towards the broker.
+    /// Limit towards the broker; left out: none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_ingress_mbps: Option<u32>,
+    /// What the listener sends: the mean of five readings (five minutes), in steps 0 (less than one half), 1, 2, 5, 10,
+    /// ...; it moves once in that time at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_mbps: Option<u32>,
+    /// What the listener receives, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_mbps: Option<u32>,
+    /// Where the use was read: `metrics`, the endpoint of `spec.metrics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub source: Option<String>,
+    /// Set while the mean of five readings is at least 80 % of a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near_limit: Option<bool>,
 }

@@ -18,6 +18,7 @@ use super::{
     SettingValue, Step, Target, Validate,
     probe::Report,
     sasl,
+    traffic::{Meter, Traffic, TrafficError},
     wire::{Connection, Times, connect},
 };
 use crate::{
@@ -60,6 +61,10 @@ impl Brokers for TcpBrokers {
 
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
         super::cluster::cluster(target).await
+    }
+
+    async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
+        super::traffic::read(meter).await
     }
 
     async fn alter(

@@ -224,6 +224,9 @@ pub trait Brokers: Send + Sync {
     /// Asks the broker at `target` about partitions and controllers of its cluster.
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError>;
 
+    /// Reads how many bytes a listener has carried.
+    async fn traffic(&self, meter: &traffic::Meter) -> Result<traffic::Traffic, traffic::TrafficError>;
+
     /// Changes stored settings of broker `node`, all or nothing (IncrementalAlterConfigs, KIP-339). The broker
     /// applies asynchronously: a success says "stored", not "in force".
     async fn alter(
@@ -241,6 +244,7 @@ mod cluster;
 pub mod probe;
 mod sasl;
 pub mod simulated;
+pub mod traffic;
 mod wire;
 
 /// The steps of a conversation, in order.

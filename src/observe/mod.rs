@@ -20,6 +20,7 @@ mod cloud;
 mod kafka;
 mod kubernetes;
 mod manager;
+mod metering;
 
 pub use cloud::{Freshness, credential};
 pub use kafka::{ClientMaterial, external_security, internal_port};
@@ -34,10 +35,19 @@ pub struct Observer {
     cluster: ClusterId,
     /// Where probes are measured from, for people.
     vantage: String,
-    /// How often the cloud is looked at although nothing is known to have happened.
-    drift: Duration,
+    intervals: Intervals,
     sightings: cloud::Sightings,
     probes: Mutex<BTreeMap<AccessKey, kafka::Probes>>,
+    metered: Mutex<BTreeMap<AccessKey, Duration>>,
+}
+
+/// How often is looked at what sends no event.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// The cloud, although nothing is known to have happened.
+    pub drift: Duration,
+    /// The brokers' byte counters.
+    pub metrics: Duration,
 }
 
 impl Observer {
@@ -49,10 +59,20 @@ impl Observer {
         clock: Arc<dyn Clock>,
         cluster: ClusterId,
         vantage: String,
-        drift: Duration,
+        intervals: Intervals,
     ) -> Self {
-        let (sightings, probes) = (cloud::Sightings::default(), Mutex::default());
-        Self { kubernetes, clouds, brokers, clock, cluster, vantage, drift, sightings, probes }
+        Self {
+            kubernetes,
+            clouds,
+            brokers,
+            clock,
+            cluster,
+            vantage,
+            intervals,
+            sightings: cloud::Sightings::default(),
+            probes: Mutex::default(),
+            metered: Mutex::default(),
+        }
     }
 
     /// Kubernetes, read now, and the cloud, as fresh as asked for or fresher: the second value. Kafka is asked by [`Self::ask_kafka`], when the plan wants to know.
@@ -64,6 +84,7 @@ impl Observer {
     ) -> Result<(Observed, Freshness), KubernetesError> {
         let seen = self.observe_kubernetes(object, desired).await?;
         let (cloud, freshness) = self.observe_cloud(desired, &seen.pods, freshness).await?;
+        let metering = self.meter(desired, &seen.pods).await;
         let observed = Observed {
             cluster: self.cluster.clone(),
             own: kubernetes::own(object),
@@ -73,6 +94,7 @@ impl Observer {
             cloud,
             kafka: None,
             files: seen.files,
+            metering,
         };
         Ok((observed, freshness))
     }
@@ -86,5 +108,6 @@ impl Observer {
     pub fn forget(&self, key: &AccessKey) {
         self.forget_probes(key);
         self.sightings.forget(key);
+        self.metered.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

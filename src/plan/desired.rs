@@ -9,8 +9,8 @@ use std::{
 use super::Problem;
 use crate::{
     api::{
-        KafkaExternalAccess, KafkaExternalAccessSpec, Mode, OnDelete, ProviderType, REPLACE_ANNOTATION,
-        RetentionPolicy, Rollout, SecurityProtocol, conditions::Reason,
+        KafkaExternalAccess, KafkaExternalAccessSpec, MetricsEndpoint, Mode, OnDelete, ProviderType,
+        REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol, conditions::Reason,
     },
     domain::{AccessKey, Endpoint, Ordinal, Uid},
 };
@@ -54,6 +54,8 @@ pub struct Desired {
     pub probe_interval: Duration,
     /// Limit for each step of a probe.
     pub probe_timeout: Duration,
+    /// Where the brokers' byte counters are.
+    pub metrics: Option<MetricsEndpoint>,
 }
 
 impl Desired {
@@ -142,6 +144,7 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         replace: replace(object)?,
         probe_interval: duration("probe.interval", &spec.probe.interval)?,
         probe_timeout: duration("probe.timeout", &spec.probe.timeout)?,
+        metrics: spec.metrics.clone(),
     })
 }
 

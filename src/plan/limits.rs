@@ -30,8 +30,18 @@ pub fn told(
     let address = cloud.addresses.iter().find(|known| known.id == *address)?;
     let mbps = |kbps: Option<u32>| kbps.map(|kbps| kbps.div_ceil(1000));
     let (limit_egress_mbps, limit_ingress_mbps) = (mbps(policy.egress_kbps), mbps(policy.ingress_kbps));
-    (address.qos_policy.as_ref() == Some(&policy.id))
-        .then_some(BrokerBandwidth { limit_egress_mbps, limit_ingress_mbps })
+    (address.qos_policy.as_ref() == Some(&policy.id)).then(|| BrokerBandwidth {
+        limit_egress_mbps,
+        limit_ingress_mbps,
+        ..BrokerBandwidth::default()
+    })
+}
+
+/// The limits of a former status, where it had any.
+pub fn only(told: &BrokerBandwidth) -> Option<BrokerBandwidth> {
+    let BrokerBandwidth { limit_egress_mbps, limit_ingress_mbps, .. } = *told;
+    let any = limit_egress_mbps.is_some() || limit_ingress_mbps.is_some();
+    any.then(|| BrokerBandwidth { limit_egress_mbps, limit_ingress_mbps, ..BrokerBandwidth::default() })
 }
 
 impl Bindings<'_> {

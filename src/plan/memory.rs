@@ -14,6 +14,7 @@ use super::{
     listeners::{ProbeVerdict, judge},
     observed::{CloudState, CloudView, Observed},
     ownership::Holdings,
+    usage::{self, Usage},
 };
 use crate::{
     cloud::{Binding, CloudFault},
@@ -78,6 +79,8 @@ pub struct Memory {
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
     /// The last restart of each broker by us.
     pub restarted: BTreeMap<Ordinal, Restarted>,
+    /// How much of its bandwidth each broker uses.
+    pub usage: Usage,
 }
 
 /// A pod that was evicted so that its broker starts anew.
@@ -123,6 +126,7 @@ impl Memory {
             lost: false,
             listener_refused: BTreeMap::new(),
             restarted: BTreeMap::new(),
+            usage: Usage::new(),
             now: started_at,
         }
     }
@@ -132,6 +136,7 @@ impl Memory {
     /// Takes in what was seen. Call it after each observation, before the plan.
     pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
         self.now = now;
+        usage::see(&mut self.usage, &observed.metering, now);
         let CloudState::Seen(cloud) = &observed.cloud else { return };
         let holdings = Holdings::of(cloud, desired, observed);
         let surplus = holdings.ours.values().filter(|several| several.len() > 1).flatten();

@@ -42,6 +42,7 @@ mod ownership;
 mod rollback;
 mod rollout;
 pub mod status;
+pub mod usage;
 mod words;
 
 use desired::{Desired, WantedProvider};
@@ -72,6 +73,10 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         DRIFT
     };
     plan.wake_in(probes.min(DRIFT));
+    if desired.metrics.is_some() {
+        plan.wake_in(observed.metering.interval);
+    }
+    plan.warnings.extend(usage::unread(&memory.usage, desired));
     plan
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -12,8 +13,8 @@ use crate::{
     api::KafkaExternalAccessStatus,
     cloud::{CloudError, FloatingIp, IngressRule, Port, QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
-    kafka::{BrokerView, ClusterState, KafkaError, probe},
-    plan::PodIdentity,
+    kafka::{BrokerView, ClusterState, KafkaError, probe, traffic::TrafficError},
+    plan::{PodIdentity, usage::Sample},
 };
 
 /// Everything that one decision rests on.
@@ -35,6 +36,17 @@ pub struct Observed {
     pub kafka: Option<KafkaState>,
     /// The ConfigMap with the brokers' files, read with `rollout: Restart`; `None`: it does not exist.
     pub files: Option<ConfigMap>,
+    /// How much the listeners have carried, as far as it was read for this look.
+    pub metering: Metering,
+}
+
+/// Readings of the brokers' byte counters.
+#[derive(Clone, Debug, Default)]
+pub struct Metering {
+    /// Time between two readings.
+    pub interval: Duration,
+    /// What was read now; empty when it was not yet time.
+    pub readings: BTreeMap<Ordinal, Result<Sample, TrafficError>>,
 }
 
 /// The object itself.

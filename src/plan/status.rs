@@ -14,14 +14,15 @@ use super::{
     listeners::{ProbeVerdict, judge},
     memory::Memory,
     observed::{CloudState, Observed},
+    usage,
 };
 use crate::{
     api::{
-        BrokerHealth, BrokerState, BrokerStatus, KafkaExternalAccess, KafkaExternalAccessStatus, Mode,
-        Summary,
+        BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, KafkaExternalAccess,
+        KafkaExternalAccessStatus, Mode, Summary,
         conditions::{ConditionType, Reason},
     },
-    domain::{ErrorClass, Ordinal},
+    domain::{AddressId, ErrorClass, Ordinal},
 };
 
 /// The status after a reconcile.
@@ -47,7 +48,7 @@ pub fn status(
         project_id: project,
         bootstrap_servers: teller.bootstrap(),
         hosts: teller.hosts(),
-        summary: Some(Summary { ready: teller.ready_of_all(&brokers) }),
+        summary: Some(teller.summary(&brokers)),
         brokers,
         plan: plan.outstanding.iter().take(512).map(|line| shortened(line)).collect(),
     }
@@ -346,12 +347,17 @@ impl Teller<'_> {
             state,
             reason: problem.as_ref().map(|problem| problem.reason.to_string()),
             message: problem.as_ref().map(|problem| shortened(&problem.message)),
-            bandwidth: match (&self.observed.cloud, held.and_then(|held| held.id.as_ref())) {
-                (CloudState::Seen(cloud), Some(id)) => limits::told(self.desired, cloud, ordinal, id),
-                _ => previous.and_then(|b| b.bandwidth),
-            },
+            bandwidth: self.bandwidth(ordinal, held.and_then(|held| held.id.as_ref())),
             health: self.health(ordinal, previous),
         }
+    }
+
+    fn bandwidth(&self, ordinal: Ordinal, address: Option<&AddressId>) -> Option<BrokerBandwidth> {
+        let limits = match (&self.observed.cloud, address) {
+            (CloudState::Seen(cloud), Some(id)) => limits::told(self.desired, cloud, ordinal, id),
+            _ => self.previous(ordinal).and_then(|broker| broker.bandwidth.as_ref()).and_then(limits::only),
+        };
+        usage::told(&self.memory.usage, ordinal, limits)
     }
 
     fn state(&self, ordinal: Ordinal) -> (BrokerState, Option<Problem>) {
@@ -457,9 +463,13 @@ impl Teller<'_> {
         known.filter_map(line).collect()
     }
 
-    fn ready_of_all(&self, brokers: &[BrokerStatus]) -> String {
+    fn summary(&self, brokers: &[BrokerStatus]) -> Summary {
+        let used = |rate: fn(&BrokerBandwidth) -> Option<u32>| {
+            usage::column(brokers.iter().map(|broker| broker.bandwidth.as_ref().and_then(rate)))
+        };
+        let (egress, ingress) = (used(|used| used.egress_mbps), used(|used| used.ingress_mbps));
         let wanted = brokers.iter().filter(|broker| broker.state != BrokerState::Idle);
         let ready = brokers.iter().filter(|broker| broker.state == BrokerState::Ready).count();
-        format!("{ready}/{}", wanted.count())
+        Summary { ready: format!("{ready}/{}", wanted.count()), egress, ingress }
     }
 }

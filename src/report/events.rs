@@ -57,7 +57,8 @@ pub fn changes(before: &KafkaExternalAccessStatus, after: &KafkaExternalAccessSt
         }
     }
     // What several conditions say, or a condition says for a broker, is said once.
-    let brokers: Vec<Note> = after.brokers.iter().filter_map(|broker| refused(before, broker)).collect();
+    let mut brokers: Vec<Note> = after.brokers.iter().filter_map(|broker| refused(before, broker)).collect();
+    brokers.extend(after.brokers.iter().filter_map(|broker| limit_near(before, broker)));
     let mut told: BTreeSet<String> = brokers.iter().map(|note| note.reason.clone()).collect();
     notes.retain(|note| told.insert(note.reason.clone()));
     notes.extend(brokers);
@@ -73,6 +74,24 @@ fn refused(before: &KafkaExternalAccessStatus, broker: &BrokerStatus) -> Option<
         reason: broker.reason.clone().unwrap_or_default(),
         action: format!("Broker{}", broker.ordinal),
         text: format!("broker {}: {}", broker.ordinal, broker.message.clone().unwrap_or_default()),
+    })
+}
+
+fn limit_near(before: &KafkaExternalAccessStatus, broker: &BrokerStatus) -> Option<Note> {
+    let is_near = |broker: &BrokerStatus| {
+        broker.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.near_limit == Some(true))
+    };
+    let was = before.brokers.iter().any(|old| old.ordinal == broker.ordinal && is_near(old));
+    let (now, pod) = (is_near(broker), broker.pod.as_deref().unwrap_or("the broker"));
+    let (reason, text) = match now {
+        true => ("LimitNear", format!("{pod} has used at least 80 % of its address's bandwidth for a while")),
+        false => ("LimitNoLongerNear", format!("{pod} uses less than 80 % of its address's bandwidth again")),
+    };
+    (was != now).then(|| Note {
+        warning: now,
+        reason: reason.to_owned(),
+        action: format!("Broker{}", broker.ordinal),
+        text,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{
         Kubernetes, KubernetesError,
         api::{KubeApi, client},
     },
-    observe::Observer,
+    observe::{Intervals, Observer},
     plan::desired,
     report::metrics::Metrics,
     seams::{Clock, Random},
@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// How often the cloud is looked at although nothing is known to have happened, for example `5m`
     #[arg(long, env = "KEA_DRIFT_INTERVAL", default_value = "5m", value_parser = interval)]
     pub drift_interval: Duration,
+    /// How often the brokers' byte counters are read, for example `60s`
+    #[arg(long, env = "KEA_METRICS_INTERVAL", default_value = "60s", value_parser = interval)]
+    pub metrics_interval: Duration,
     /// How log lines look
     #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -168,7 +171,7 @@ fn reconciler(
         clock.clone(),
         cluster,
         vantage,
-        args.drift_interval,
+        Intervals { drift: args.drift_interval, metrics: args.metrics_interval },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),

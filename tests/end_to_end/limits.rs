@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_external_access::api::{BrokerBandwidth, BrokerStatus};
 use serde_json::json;
 
-use crate::world::{World, in_lab};
+use crate::world::{NAMESPACE, World, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 const RECORD: usize = 1_000;
@@ -62,8 +63,9 @@ fn a_limit_is_part_of_the_first_call_it_is_real_and_it_changes_live() {
         assert_eq!(world.neutron.mutations().len(), 3, "allocated, bound and limited by one call each");
         let brokers = object.status.clone().unwrap_or_default().brokers;
         let limits = |mbps| Some(mbps).map(|mbps| (Some(mbps), Some(mbps)));
-        let told = |brokers: &[kafka_external_access::api::BrokerStatus]| -> Vec<_> {
-            brokers.iter().map(|b| b.bandwidth.map(|l| (l.limit_egress_mbps, l.limit_ingress_mbps))).collect()
+        let told = |brokers: &[BrokerStatus]| -> Vec<_> {
+            let limits = |told: &BrokerBandwidth| (told.limit_egress_mbps, told.limit_ingress_mbps);
+            brokers.iter().map(|broker| broker.bandwidth.as_ref().map(limits)).collect()
         };
         assert_eq!(told(&brokers), [limits(20); 3]);
         assert!(world.ledger().values().all(|a| a.qos_policy_id.as_deref() == Some(&slow)));
@@ -92,5 +94,72 @@ fn a_limit_is_part_of_the_first_call_it_is_real_and_it_changes_live() {
         println!("limit 20 Mbit/s: {seen:.1}; limit 60 Mbit/s: {faster:.1}");
         assert!((54.0..66.0).contains(&faster), "{faster:.1} Mbit/s with 60");
         assert_eq!(world.broker_lives().await, leads, "no broker was restarted");
+    });
+}
+
+/// The status of broker 0, once it is as wanted.
+async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bool) -> Vec<BrokerStatus> {
+    world
+        .eventually(what, Duration::from_secs(90), async || {
+            let brokers = world.access().await.and_then(|object| object.status).unwrap_or_default().brokers;
+            let told = brokers.first().and_then(|broker| broker.bandwidth.clone()).unwrap_or_default();
+            if wanted(&told) { Ok(brokers) } else { Err(brokers) }
+        })
+        .await
+}
+
+#[test]
+fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limit() {
+    in_lab("usage", async |world| {
+        let agent =
+            "-javaagent:/opt/kafka/jmx/jmx_prometheus_javaagent.jar=9404:/opt/kafka/jmx/exporter.yaml";
+        let exporter = json!({"spec": {"template": {"spec": {"containers": [
+            {"name": "kafka", "env": [{"name": "KAFKA_OPTS", "value": agent}]}]}}}});
+        world.change_brokers(exporter).await;
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
+        world.start_operator();
+        world
+            .create(|object| {
+                object["spec"]["addresses"]["bandwidth"] = json!({"qosPolicy": "end-to-end-20"});
+                object["spec"]["metrics"] = json!({"port": 9404});
+            })
+            .await;
+        let object = world.condition("Ready", "True", READY).await;
+        let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
+        let topic = format!("usage-{}", std::process::id());
+        let placed = ["--create", "--topic", &topic, "--replica-assignment", "0:1"];
+        world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
+        world.cloud.settle().expect("the router follows");
+
+        let line = format!(
+            "yes {} | head -c 300000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
+            "x".repeat(RECORD - 1)
+        );
+        let vm = world.lab.vm().expect("the virtual machine");
+        let mut load = vm.command("sh").args(["-c", &line]).spawn().expect("the load starts");
+        let brokers = used(world, "the use nears the limit", |told| told.near_limit == Some(true)).await;
+        let told = brokers[0].bandwidth.clone().expect("told");
+        assert_eq!(told.limit_ingress_mbps, Some(20), "{told:?}");
+        assert_eq!(told.source.as_deref(), Some("metrics"));
+        let brokers = used(world, "20 Mbit/s are told", |told| told.ingress_mbps == Some(20)).await;
+        // What brokers copy from each other goes over the internal listener.
+        let others: Vec<_> = brokers[1..]
+            .iter()
+            .map(|broker| broker.bandwidth.as_ref().and_then(|b| b.ingress_mbps))
+            .collect();
+        assert_eq!(others, [Some(0); 2]);
+        let wide = world.lab.kubectl(&["-n", NAMESPACE, "get", "kea", "-o", "wide"]).expect("columns");
+        assert!(wide.contains("20 Mbit/s"), "{wide}");
+
+        load.kill().expect("the load can be ended");
+        load.wait().expect("the load ends");
+        let idle = |told: &BrokerBandwidth| told.near_limit.is_none() && told.ingress_mbps == Some(0);
+        used(world, "the use ends", idle).await;
+        let told = ["-n", NAMESPACE, "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
+        let told = world.lab.kubectl(&told).expect("events");
+        for reason in ["LimitNear", "LimitNoLongerNear"] {
+            assert!(told.split(' ').any(|seen| seen == reason), "{reason} in {told}");
+        }
     });
 }

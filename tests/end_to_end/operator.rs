@@ -40,7 +40,17 @@ impl Operator {
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let child = lab
             .command(env!("CARGO_BIN_EXE_kafka-external-access"))
-            .args(["run", "--listen", listen, "--drift-interval", "5s", "--lease-duration", "5s"])
+            .args([
+                "run",
+                "--listen",
+                listen,
+                "--drift-interval",
+                "5s",
+                "--lease-duration",
+                "5s",
+                "--metrics-interval",
+                "3s",
+            ])
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")
             .stdin(Stdio::null())

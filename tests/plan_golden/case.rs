@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use kafka_external_access::{
     },
     kafka::{
         BrokerView, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode, Partition, Quorum,
-        SettingValue, Step, probe::Report,
+        SettingValue, Step, probe::Report, traffic::TrafficError,
     },
     listeners::restart::{
         file::{self, Advertised},
@@ -27,8 +27,8 @@ use kafka_external_access::{
         Outside, PodIdentity,
         memory::{AllocationPause, Memory},
         observed::{
-            CloudState, CloudView, CredentialProblem, KafkaState, Observed, OtherAccess, Own, PodView,
-            ProbeResult, StatefulSetView,
+            CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
+            PodView, ProbeResult, StatefulSetView,
         },
     },
 };
@@ -98,6 +98,9 @@ pub struct Case {
     probes: BTreeMap<u32, String>,
     #[serde(default)]
     memory: Remembered,
+    /// Brokers whose byte counters were asked for in vain.
+    #[serde(default)]
+    unmetered: Vec<u32>,
 }
 
 fn three() -> Option<u32> {
@@ -256,6 +259,7 @@ impl Case {
             cloud: self.cloud_state(),
             kafka: self.kafka.as_ref().map(|kinds| self.kafka_state(kinds)),
             files: self.files(),
+            metering: self.metering(),
         }
     }
 
@@ -586,6 +590,14 @@ impl Case {
             "down" => return failed(KafkaFault::Refused),
             other => panic!("unknown broker {other}"),
         })
+    }
+
+    fn metering(&self) -> Metering {
+        let unread = |ordinal: &u32| {
+            let at = SocketAddr::from(([10, 0, 0, 10], 9404));
+            (Ordinal(*ordinal), Err(TrafficError::Status { at, status: 404 }))
+        };
+        Metering { interval: Duration::from_secs(60), readings: self.unmetered.iter().map(unread).collect() }
     }
 
     pub fn memory(&self) -> Memory {

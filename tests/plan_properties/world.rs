@@ -23,7 +23,7 @@ use kafka_external_access::{
         Action, Plan, PodIdentity,
         failure::Cause,
         observed::{
-            CloudState, CloudView, KafkaState, Observed, OtherAccess, Own, PodView, ProbeResult,
+            CloudState, CloudView, KafkaState, Metering, Observed, OtherAccess, Own, PodView, ProbeResult,
             StatefulSetView,
         },
     },
@@ -167,6 +167,7 @@ impl World {
                 .collect(),
             cloud: CloudState::Seen(Box::new(self.cloud())),
             files: None,
+            metering: Metering::default(),
             kafka: asked_by.map(|plan| self.kafka(plan)),
         }
     }

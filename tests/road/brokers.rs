@@ -14,7 +14,9 @@ use kafka_external_access::{
     domain::{Endpoint, NodeId},
     kafka::{
         BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode,
-        SettingChange, SettingValue, Step, Target, Validate, probe::Report,
+        SettingChange, SettingValue, Step, Target, Validate,
+        probe::Report,
+        traffic::{Meter, Traffic, TrafficError},
     },
     seams::WritePermit,
 };
@@ -28,6 +30,8 @@ struct Broker {
     busy: BTreeSet<u16>,
     /// Ports that the broker fails to open, which it only logs.
     broken: BTreeSet<u16>,
+    /// What its metrics endpoint shows, when it has one.
+    traffic: Option<Traffic>,
 }
 
 /// A Kafka cluster.
@@ -88,6 +92,7 @@ impl Cluster {
                     stored: BTreeMap::new(),
                     busy: BTreeSet::new(),
                     broken: BTreeSet::new(),
+                    traffic: None,
                 },
             )
         };
@@ -110,6 +115,11 @@ impl Cluster {
 
     pub fn fail_to_open(&self, node: i32, port: u16) {
         self.lock().get_mut(&NodeId(node)).expect("a broker").broken.insert(port);
+    }
+
+    /// Its metrics endpoint shows this.
+    pub fn carried(&self, node: i32, sent: u64, received: u64) {
+        self.lock().get_mut(&NodeId(node)).expect("a broker").traffic = Some(Traffic { sent, received });
     }
 
     pub fn lead_by_hand(&self, address: Ipv4Addr, node: i32) {
@@ -184,6 +194,11 @@ impl Brokers for Cluster {
         let port = target.at.port();
         let brokers = self.lock();
         brokers[&node].busy.contains(&port) || brokers[&node].listener_on(port).is_some()
+    }
+
+    async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
+        let shown = self.reached(meter.at).and_then(|node| self.lock()[&node].traffic);
+        shown.ok_or_else(|| TrafficError::NoAnswer { at: meter.at, reason: "connection refused".to_owned() })
     }
 
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {

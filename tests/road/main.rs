@@ -4,6 +4,7 @@ mod brokers;
 mod kubernetes;
 mod limits;
 mod tap;
+mod usage;
 mod world;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -24,7 +24,11 @@ use kafka_external_access::{
         NewFloatingIp, Port, QosPolicy,
     },
     domain::{AccessKey, AddressId, NetworkId, NodeId, ProjectId, Revision, SecurityGroupId, Uid},
-    kafka::{BrokerView, Brokers, ClusterState, KafkaError, SettingChange, Target, Validate, probe::Report},
+    kafka::{
+        BrokerView, Brokers, ClusterState, KafkaError, SettingChange, Target, Validate,
+        probe::Report,
+        traffic::{Meter, Traffic, TrafficError},
+    },
     kubernetes::{Kubernetes, KubernetesError},
     seams::{Leadership, SoleReplica, WritePermit},
 };
@@ -81,6 +85,11 @@ impl Tap {
         let calls = self.calls();
         let writes = calls.iter().filter(|call| call.seam == seam && call.write && call.name != "publish");
         writes.map(|call| call.name).collect()
+    }
+
+    /// Calls of this name.
+    pub fn count(&self, seam: Seam, name: &str) -> usize {
+        self.calls().iter().filter(|call| call.seam == seam && call.name == name).count()
     }
 
     pub fn events(&self) -> usize {
@@ -376,6 +385,9 @@ impl Brokers for TappedBrokers {
     }
     async fn probe(&self, target: &Target) -> Report {
         tapped!(self, Kafka, read probe(target))
+    }
+    async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
+        tapped!(self, Kafka, read traffic(meter))
     }
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
         tapped!(self, Kafka, read cluster(target))

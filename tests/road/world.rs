@@ -23,7 +23,7 @@ use kafka_external_access::{
     domain::{AccessKey, ClusterId, SecurityGroupId},
     kafka::Brokers,
     kubernetes::Kubernetes,
-    observe::Observer,
+    observe::{Intervals, Observer},
     seams::{Clock, Leadership, Random},
 };
 use serde_json::{Value, json};
@@ -327,7 +327,7 @@ fn operator(
         clock.clone(),
         ClusterId::new("cluster"),
         "operator at node-1".into(),
-        DRIFT,
+        Intervals { drift: DRIFT, metrics: Duration::from_secs(60) },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),

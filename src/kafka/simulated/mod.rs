@@ -17,7 +17,9 @@ pub use broker::{BrokerFile, StartFailure};
 use self::broker::{Broker, Surroundings};
 use super::{
     BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode, Partition,
-    Quorum, SettingChange, Step, Target, Validate, probe::Report,
+    Quorum, SettingChange, Step, Target, Validate,
+    probe::Report,
+    traffic::{Meter, Traffic, TrafficError},
 };
 use crate::{
     domain::{Endpoint, NodeId},
@@ -40,6 +42,7 @@ struct World {
     faults: VecDeque<Option<Fault>>,
     calls: Vec<Call>,
     partitions: Vec<Partition>,
+    traffic: BTreeMap<IpAddr, Traffic>,
 }
 
 /// What happens to the next change instead of a good answer.
@@ -94,6 +97,7 @@ impl SimulatedBrokers {
             faults: VecDeque::new(),
             calls: Vec::new(),
             partitions: Vec::new(),
+            traffic: BTreeMap::new(),
         };
         Self { clock, applies_after, world: Mutex::new(world) }
     }
@@ -116,6 +120,11 @@ impl SimulatedBrokers {
     /// By hand: the partitions of all topics.
     pub fn set_partitions(&self, partitions: Vec<Partition>) {
         self.world().partitions = partitions;
+    }
+
+    /// By hand: what the metrics endpoint of a pod shows.
+    pub fn show_traffic(&self, pod: IpAddr, traffic: Traffic) {
+        self.world().traffic.insert(pod, traffic);
     }
 
     /// By hand: the process of a broker ends.
@@ -216,6 +225,11 @@ impl Brokers for SimulatedBrokers {
             world.brokers.iter().map(|(node, broker)| (*node, broker.running.is_some())).collect();
         let quorum = first.filter(|_| mode == MetadataMode::KRaft).map(|leader| Quorum { leader, voters });
         Ok(ClusterState { partitions: world.partitions.clone(), controller: first, quorum })
+    }
+
+    async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
+        let nobody = TrafficError::NoAnswer { at: meter.at, reason: "connection refused".to_owned() };
+        self.world().traffic.get(&meter.at.ip()).copied().ok_or(nobody)
     }
 
     async fn alter(
