@@ -3,7 +3,10 @@
 
 use super::{Actor, Round};
 use crate::{
-    cloud::{Binding, Change, NewFloatingIp},
+    cloud::{
+        Binding, Change, CloudError, CloudFault, NewFloatingIp,
+        limits::{BandwidthLimits, QosPolicy},
+    },
     domain::{AddressId, OwnerMarker, QosPolicyId, Revision},
     plan::{PodIdentity, failure::Cause},
 };
@@ -69,6 +72,45 @@ impl Actor {
         let change = Change::Limit(policy.clone());
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
         tracing::info!(%id, %policy, "limited");
+        Ok(())
+    }
+
+    /// Each call is a write of its own; one that was cut off leaves a policy that the next round completes.
+    pub(super) async fn make_policy(
+        &self,
+        round: &Round<'_>,
+        limits: &BandwidthLimits,
+        unfinished: Option<&QosPolicy>,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        let refused = |error: CloudError| match error.fault {
+            CloudFault::Forbidden(_) => Cause::Cloud(CloudError {
+                fault: CloudFault::QosPolicyNotPermitted { limits: *limits },
+                ..error
+            }),
+            _ => Cause::Cloud(error),
+        };
+        let id = match unfinished {
+            Some(begun) => begun.id.clone(),
+            None => cloud.create_policy(self.permit()?, limits).await.map_err(refused)?,
+        };
+        let lacking = unfinished.map_or_else(|| Some(limits.rules().collect()), |begun| begun.lacks(limits));
+        for rule in lacking.unwrap_or_default() {
+            cloud.add_rule(self.permit()?, &id, rule).await.map_err(refused)?;
+        }
+        tracing::info!(%id, %limits, "made a QoS policy");
+        Ok(())
+    }
+
+    pub(super) async fn remove_policy(
+        &self,
+        round: &Round<'_>,
+        id: &QosPolicyId,
+        name: &str,
+    ) -> Result<(), Cause> {
+        let cloud = self.cloud(round).await?;
+        cloud.delete_policy(self.permit()?, id).await.map_err(Cause::Cloud)?;
+        tracing::info!(%id, %name, "removed a QoS policy");
         Ok(())
     }
 

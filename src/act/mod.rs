@@ -73,6 +73,10 @@ impl Actor {
                 self.bind(round, pod, id, *read_at, to, marker.as_ref()).await
             }
             Action::Unbind { id, read_at, .. } => self.unbind(round, id, *read_at).await,
+            Action::MakePolicy { limits, unfinished } => {
+                self.make_policy(round, limits, unfinished.as_ref()).await
+            }
+            Action::RemovePolicy { id, name } => self.remove_policy(round, id, name).await,
             Action::Limit { id, read_at, policy, .. } => self.limit(round, id, *read_at, policy).await,
             Action::Retain { id, read_at, marker, .. } => self.retain(round, id, *read_at, marker).await,
             Action::Release { id, marker, .. } => self.release(round, id, marker).await,

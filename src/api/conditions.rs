@@ -61,6 +61,8 @@ reasons! {
     PoolEmpty: "The external network has no free address.", "Free addresses or extend the pool; the next try is automatic.";
     QosPolicyNotFound: "The QoS policy does not exist or is not shared with the project.", "Correct bandwidth.qosPolicy, or ask an administrator to share the policy.";
     QosPolicyAmbiguous: "Several QoS policies have that name.", "Use the policy's identifier.";
+    QosPolicyNotPermitted: "The credential may not make QoS policies.", "Ask an administrator for the policy that the message names, or for the role manager, or name a policy in bandwidth.qosPolicy.";
+    QosPolicyAltered: "Somebody changed the rules of a QoS policy that the operator made.", "Correct its rules, or delete it.";
     MetricsUnreadable: "The brokers' byte counters cannot be read; nothing else depends on them.", "Correct metrics, or let the brokers show the counters that the message names.";
     LimitNotApplied: "The address is the user's own, so its QoS policy is not changed.", "Set the policy on the address yourself.";
     NoRouter: "No router joins the pod network with the external network.", "Attach the pods' subnet to a router with a gateway on the external network.";

@@ -287,13 +287,26 @@ pub struct Addresses {
 }
 
 /// How much traffic an address may carry.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.qosPolicy) != (has(self.egressMbps) || has(self.ingressMbps))").message("set either qosPolicy, or egressMbps and ingressMbps or one of them")
+)]
 pub struct Bandwidth {
     /// Name or identifier of a QoS policy that the project may use, for example `kafka-100mbit`. It is set by the call
     /// that allocates the address, and changed while connections stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    pub qos_policy: String,
+    pub qos_policy: Option<String>,
+    /// Most that leaves the broker through its address, in Mbit/s, for example `100`. The operator makes one QoS policy
+    /// for each distinct limit, which brokers and objects of the project share, and removes it when no address has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_000_000))]
+    pub egress_mbps: Option<u32>,
+    /// Most that reaches the broker through its address, in Mbit/s, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_000_000))]
+    pub ingress_mbps: Option<u32>,
 }
 
 /// A provider of addresses: `type` and the member of that name.

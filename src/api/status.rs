@@ -34,6 +34,10 @@ pub struct KafkaExternalAccessStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
     pub brokers: Vec<BrokerStatus>,
+    /// QoS policies that the operator keeps for this object, by name; each goes when no address has it any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 64)))]
+    pub managed_policies: Vec<String>,
     /// What is outstanding, in order, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(max = 1024)))]

@@ -17,8 +17,11 @@ use crate::{
     seams::WritePermit,
 };
 
+pub mod limits;
 pub mod openstack;
 pub mod simulated;
+
+use limits::{BandwidthLimits, Direction, QosPolicy};
 
 /// A floating IP as the cloud shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,33 +138,6 @@ pub struct NewFloatingIp {
     pub qos_policy: Option<QosPolicyId>,
 }
 
-/// A bandwidth policy. Directions are the pod's: egress leaves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QosPolicy {
-    /// Its identifier.
-    pub id: QosPolicyId,
-    /// Its name.
-    pub name: String,
-    /// Kilobits per second from the pod; `None`: no limit.
-    pub egress_kbps: Option<u32>,
-    /// Kilobits per second towards the pod; `None`: no limit.
-    pub ingress_kbps: Option<u32>,
-}
-
-/// The one policy among those that answer to a name or identifier.
-///
-/// # Errors
-/// [`CloudFault::QosPolicyUnknown`], [`CloudFault::QosPolicyAmbiguous`].
-fn one_policy(found: Vec<QosPolicy>, name: &str) -> Result<QosPolicy, CloudFault> {
-    let count = found.len();
-    let mut found = found.into_iter();
-    match (found.next(), count) {
-        (Some(one), 1) => Ok(one),
-        (None, _) => Err(CloudFault::QosPolicyUnknown { name: name.to_owned() }),
-        _ => Err(CloudFault::QosPolicyAmbiguous { name: name.to_owned(), count }),
-    }
-}
-
 /// One change of a floating IP. There is no empty change: an empty PUT unbinds (Networking API v2.0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -205,9 +181,8 @@ pub trait FloatingIps: Send + Sync {
     /// The one network of that name or identifier. Errors: [`CloudFault::NetworkUnknown`], [`CloudFault::NetworkAmbiguous`].
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError>;
 
-    /// The one bandwidth policy of that name or identifier that the project may use, with its limits.
-    /// Errors: [`CloudFault::QosPolicyUnknown`], [`CloudFault::QosPolicyAmbiguous`].
-    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError>;
+    /// The bandwidth policies of that name or identifier that the project may use, with their limits.
+    async fn qos_policies(&self, name_or_id: &str) -> Result<Vec<QosPolicy>, CloudError>;
 
     /// **All** floating IPs of the project: every page, or an error. Checked against the project on the client.
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError>;
@@ -241,6 +216,24 @@ pub trait FloatingIps: Send + Sync {
 
     /// Releases an address if its revision is still `read_at`. Gone already: `Ok`.
     async fn delete(&self, permit: WritePermit, id: &AddressId, read_at: Revision) -> Result<(), CloudError>;
+
+    /// Creates the policy of these limits, marked as managed and without rules: those come by `add_rule`.
+    async fn create_policy(
+        &self,
+        permit: WritePermit,
+        limits: &BandwidthLimits,
+    ) -> Result<QosPolicyId, CloudError>;
+
+    /// Adds the rule of one direction, in kilobits per second. It has one already: [`CloudFault::RevisionChanged`].
+    async fn add_rule(
+        &self,
+        permit: WritePermit,
+        policy: &QosPolicyId,
+        rule: (Direction, u32),
+    ) -> Result<(), CloudError>;
+
+    /// Removes a policy. Gone already: `Ok`; something has it: [`CloudFault::QosPolicyInUse`].
+    async fn delete_policy(&self, permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError>;
 }
 
 /// A refused or failed call: what was tried, and why it did not work.
@@ -281,8 +274,8 @@ pub enum CloudFault {
     /// 409 `FipInUseByPortForwarding`.
     #[error("the address serves port forwardings: {0}")]
     InUseByPortForwarding(String),
-    /// 412 `RevisionNumberConstraintFailed`: look again.
-    #[error("the address changed since it was read")]
+    /// 412 `RevisionNumberConstraintFailed`, 409 `QoSRulesConflict`: look again.
+    #[error("it changed since it was read")]
     RevisionChanged,
     /// 404 of the object that the call was about.
     #[error("not found: {0}")]
@@ -316,6 +309,18 @@ pub enum CloudFault {
         name: String,
         /// How many answer to it.
         count: usize,
+    },
+    /// 409 `QosPolicyInUse`: an address, a port or a network has it.
+    #[error("the QoS policy is in use: {0}")]
+    QosPolicyInUse(String),
+    /// 403 to the creation of a policy or a rule: by default administrators and project managers only.
+    #[error(
+        "the credential may not make QoS policies; ask an administrator for a shared policy \"{name}\" ({limits}), or for the role manager in the project, or name a policy in bandwidth.qosPolicy",
+        name = limits.policy_name()
+    )]
+    QosPolicyNotPermitted {
+        /// What the policy should say.
+        limits: BandwidthLimits,
     },
     /// 404 `ExternalGatewayForFloatingIPNotFound`.
     #[error("no router joins the pod network with the external network: {0}")]
@@ -357,10 +362,13 @@ impl CloudFault {
             | NetworkAmbiguous { .. }
             | QosPolicyUnknown { .. }
             | QosPolicyAmbiguous { .. }
+            | QosPolicyNotPermitted { .. }
             | NoRouter(_)
             | Refused(_)
             | Configuration(_) => ErrorClass::Terminal,
-            PortAlreadyBound(_) | RevisionChanged | NotFound(_) | RateLimited { .. } => ErrorClass::Waiting,
+            PortAlreadyBound(_) | RevisionChanged | NotFound(_) | RateLimited { .. } | QosPolicyInUse(_) => {
+                ErrorClass::Waiting
+            }
             Unavailable(_) | Unclear(_) | BadReply(_) => ErrorClass::Transient,
         }
     }

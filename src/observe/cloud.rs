@@ -17,12 +17,14 @@ use kube::ResourceExt;
 
 use super::Observer;
 use crate::{
-    api::FINALIZER,
-    cloud::{CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port, QosPolicy},
+    api::{FINALIZER, KafkaExternalAccessStatus},
+    cloud::{
+        CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port, limits::QosPolicy,
+    },
     domain::{AccessKey, NetworkId, Ordinal},
     kubernetes::KubernetesError,
     plan::{
-        desired::{Desired, WantedProvider},
+        desired::{Desired, WantedLimit, WantedProvider},
         observed::{CloudState, CloudView, CredentialProblem, PodView},
     },
 };
@@ -74,7 +76,7 @@ struct Question<'a> {
 struct Surroundings {
     ports: BTreeMap<Ordinal, Vec<Port>>,
     rules: Result<Vec<IngressRule>, CloudError>,
-    policies: BTreeMap<String, Result<QosPolicy, CloudError>>,
+    policies: BTreeMap<String, Result<Vec<QosPolicy>, CloudError>>,
 }
 
 impl Sightings {
@@ -113,6 +115,7 @@ impl Observer {
     pub(super) async fn observe_cloud(
         &self,
         desired: &Desired,
+        status: &KafkaExternalAccessStatus,
         pods: &BTreeMap<Ordinal, PodView>,
         freshness: Freshness,
     ) -> Result<(CloudState, Freshness), KubernetesError> {
@@ -133,12 +136,13 @@ impl Observer {
                 return Ok((CloudState::NoCredential(malformed), Freshness::Now));
             }
         };
+        let recorded = status.managed_policies.iter().cloned();
         let question = Question {
             key: &desired.key,
             floating_network,
             pod_network: pod_network.as_deref(),
             pods,
-            policies: desired.qos_policies(),
+            policies: desired.limits().into_iter().map(WantedLimit::policy).chain(recorded).collect(),
             secret_held: secret.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
             freshness,
         };
@@ -278,12 +282,12 @@ async fn ports_and_rules(cloud: &dyn FloatingIps, asked: &Asked) -> Result<Ports
     Ok((by_ordinal(&ips, &ports), rules))
 }
 
-/// Each policy that the spec names; one that is not found is the planner's to tell.
+/// The policies of each name; one that is not found is the planner's to tell.
 async fn policies(
     cloud: &dyn FloatingIps,
     names: &BTreeSet<String>,
-) -> BTreeMap<String, Result<QosPolicy, CloudError>> {
-    let asked = names.iter().map(|name| async move { (name.clone(), cloud.qos_policy(name).await) });
+) -> BTreeMap<String, Result<Vec<QosPolicy>, CloudError>> {
+    let asked = names.iter().map(|name| async move { (name.clone(), cloud.qos_policies(name).await) });
     futures::future::join_all(asked).await.into_iter().collect()
 }
 

@@ -83,11 +83,12 @@ impl Observer {
         freshness: Freshness,
     ) -> Result<(Observed, Freshness), KubernetesError> {
         let seen = self.observe_kubernetes(object, desired).await?;
-        let (cloud, freshness) = self.observe_cloud(desired, &seen.pods, freshness).await?;
+        let own = kubernetes::own(object);
+        let (cloud, freshness) = self.observe_cloud(desired, &own.status, &seen.pods, freshness).await?;
         let metering = self.meter(desired, &seen.pods).await;
         let observed = Observed {
             cluster: self.cluster.clone(),
-            own: kubernetes::own(object),
+            own,
             others: seen.others,
             stateful_set: seen.stateful_set,
             pods: seen.pods,

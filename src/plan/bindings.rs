@@ -81,6 +81,7 @@ pub fn plan(
     bindings.idle(&wanted);
     bindings.surplus();
     bindings.orphans();
+    bindings.unlimited();
     let replaced = desired.replace.iter().all(|ordinal| plan.addresses.contains_key(ordinal));
     if !desired.replace.is_empty() && replaced {
         plan.actions.push(Action::ClearReplace);
@@ -382,7 +383,7 @@ impl<'a> Bindings<'a> {
             return self.settle_or(ordinal, Verdict::Refused(problem_of_cloud(&error)));
         }
         let qos_policy = match self.limit_of(ordinal) {
-            Ok(policy) => policy.map(|policy| policy.id.clone()),
+            Ok(policy) => policy,
             Err(verdict) => return self.settle_or(ordinal, verdict),
         };
         self.plan.wait(ordinal, Reason::InProgress, "an address is being allocated");

@@ -7,16 +7,20 @@
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
-//! | 4 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
+//! | 4 | QoS policies of ours that no address has | remove them |
+//! | 5 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
 //!
-//! A create call that was cut off may still succeed (Neutron: up to 170 s later), so stage 4 waits 5 minutes after an
+//! A create call that was cut off may still succeed (Neutron: up to 170 s later), so stage 5 waits 5 minutes after an
 //! unclear one, and after the start of a process that has not seen the whole life of the object.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::{
     Action, Held, Plan, Problem, SOON, Verdict,
     desired::{Desired, WantedProvider},
+    limits::superfluous,
     memory::{self, Memory},
     observed::{CloudState, CloudView, Observed},
     ownership::{self, Holdings, Owner},
@@ -79,7 +83,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
         .iter()
         .filter(|broker| broker.address.is_some())
         .map(|b| Ordinal(b.ordinal));
-    let ordinals: std::collections::BTreeSet<Ordinal> = set.ordinals().chain(existing).collect();
+    let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(existing).collect();
     for ordinal in ordinals {
         if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
             continue;
@@ -144,7 +148,7 @@ fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordin
         .is_some_and(|address| dynamic::names_host(view, address))
 }
 
-/// Stage 3 and 4.
+/// Stage 3 to 5.
 fn addresses(
     desired: &Desired,
     observed: &Observed,
@@ -194,7 +198,10 @@ fn addresses(
         && !plan.asks()
         && !blocked(plan)
     {
-        finish(observed, memory, now, plan);
+        plan.actions.extend(superfluous(&BTreeSet::new(), cloud, memory));
+        if plan.actions.is_empty() {
+            finish(observed, memory, now, plan);
+        }
     }
 }
 

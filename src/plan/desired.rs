@@ -9,9 +9,11 @@ use std::{
 use super::Problem;
 use crate::{
     api::{
-        KafkaExternalAccess, KafkaExternalAccessSpec, MetricsEndpoint, Mode, OnDelete, ProviderType,
-        REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol, conditions::Reason,
+        Bandwidth, BrokerOverride, KafkaExternalAccess, KafkaExternalAccessSpec, MetricsEndpoint, Mode,
+        OnDelete, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol,
+        conditions::Reason,
     },
+    cloud::limits::BandwidthLimits,
     domain::{AccessKey, Endpoint, Ordinal, Uid},
 };
 
@@ -38,10 +40,10 @@ pub struct Desired {
     pub provider: WantedProvider,
     /// What happens to unused addresses.
     pub retention: RetentionPolicy,
-    /// Bandwidth policy of every address, name or identifier; `None`: whatever policy it has is left as it is.
-    pub qos_policy: Option<String>,
-    /// Bandwidth policies of single brokers.
-    pub qos_policy_of: BTreeMap<Ordinal, String>,
+    /// What every address may carry; `None`: whatever policy it has is left as it is.
+    pub limit: Option<WantedLimit>,
+    /// What single brokers' addresses may carry.
+    pub limit_of: BTreeMap<Ordinal, WantedLimit>,
     /// The user accepts that more than the listener is reachable.
     pub accept_exposure: bool,
     /// Addresses to adopt (OpenStack) or to use (Static); unique.
@@ -59,14 +61,33 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// The bandwidth policy of one broker's address, where the spec names one.
-    pub fn qos_policy_for(&self, ordinal: Ordinal) -> Option<&str> {
-        self.qos_policy_of.get(&ordinal).or(self.qos_policy.as_ref()).map(String::as_str)
+    /// What one broker's address may carry, where the spec says so.
+    pub fn limit_for(&self, ordinal: Ordinal) -> Option<&WantedLimit> {
+        self.limit_of.get(&ordinal).or(self.limit.as_ref())
     }
 
-    /// All bandwidth policies that the spec names.
-    pub fn qos_policies(&self) -> BTreeSet<String> {
-        self.qos_policy_of.values().chain(&self.qos_policy).cloned().collect()
+    /// All limits that the spec names.
+    pub fn limits(&self) -> BTreeSet<&WantedLimit> {
+        self.limit_of.values().chain(&self.limit).collect()
+    }
+}
+
+/// A limit, and who keeps the policy that says it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WantedLimit {
+    /// The user: a policy of this name or identifier.
+    Named(String),
+    /// The operator: a policy of its own.
+    Managed(BandwidthLimits),
+}
+
+impl WantedLimit {
+    /// Name, or identifier, of the policy.
+    pub fn policy(&self) -> String {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Managed(limits) => limits.policy_name(),
+        }
     }
 }
 
@@ -130,14 +151,8 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         listener: listener(spec)?,
         provider: provider(spec)?,
         retention: spec.addresses.retention_policy,
-        qos_policy: spec.addresses.bandwidth.as_ref().map(|bandwidth| bandwidth.qos_policy.clone()),
-        qos_policy_of: spec
-            .brokers
-            .iter()
-            .filter_map(|broker| {
-                Some((Ordinal(broker.ordinal), broker.bandwidth.as_ref()?.qos_policy.clone()))
-            })
-            .collect(),
+        limit: spec.addresses.bandwidth.as_ref().map(limit).transpose()?,
+        limit_of: limits_of_brokers(spec)?,
         accept_exposure: spec.addresses.accept_exposure,
         chosen_addresses: chosen_addresses(spec)?,
         advertised_hosts: advertised_hosts(spec)?,
@@ -150,6 +165,25 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
 
 fn invalid(text: impl Into<String>) -> Problem {
     Problem::new(Reason::InvalidSpec, text)
+}
+
+fn limits_of_brokers(spec: &KafkaExternalAccessSpec) -> Result<BTreeMap<Ordinal, WantedLimit>, Problem> {
+    let own = |broker: &BrokerOverride| {
+        broker.bandwidth.as_ref().map(|bandwidth| Ok((Ordinal(broker.ordinal), limit(bandwidth)?)))
+    };
+    spec.brokers.iter().filter_map(own).collect()
+}
+
+fn limit(bandwidth: &Bandwidth) -> Result<WantedLimit, Problem> {
+    let Bandwidth { qos_policy, egress_mbps, ingress_mbps } = bandwidth;
+    match (qos_policy, egress_mbps.or(*ingress_mbps)) {
+        (Some(name), None) => Ok(WantedLimit::Named(name.clone())),
+        (None, Some(_)) => Ok(WantedLimit::Managed(BandwidthLimits {
+            egress_mbps: *egress_mbps,
+            ingress_mbps: *ingress_mbps,
+        })),
+        _ => Err(invalid("bandwidth: set either qosPolicy, or egressMbps and ingressMbps or one of them")),
+    }
 }
 
 fn listener(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedListener>, Problem> {

@@ -63,7 +63,10 @@ impl Cause {
             Self::LookAgain(_) | Self::MovedAway => true,
             Self::Cloud(error) => matches!(
                 error.fault,
-                CloudFault::RevisionChanged | CloudFault::PortAlreadyBound(_) | CloudFault::NotFound(_)
+                CloudFault::RevisionChanged
+                    | CloudFault::PortAlreadyBound(_)
+                    | CloudFault::NotFound(_)
+                    | CloudFault::QosPolicyInUse(_)
             ),
             _ => false,
         }
@@ -97,12 +100,13 @@ pub fn problem_of_cloud(error: &CloudError) -> Problem {
         CloudFault::InUseByPortForwarding(_) => Reason::AddressInUse,
         CloudFault::NetworkUnknown { .. } => Reason::NetworkNotFound,
         CloudFault::QosPolicyUnknown { .. } => Reason::QosPolicyNotFound,
+        CloudFault::QosPolicyNotPermitted { .. } => Reason::QosPolicyNotPermitted,
         CloudFault::QosPolicyAmbiguous { .. } => Reason::QosPolicyAmbiguous,
         CloudFault::NetworkAmbiguous { .. } => Reason::NetworkAmbiguous,
         CloudFault::NoRouter(_) => Reason::NoRouter,
         CloudFault::Configuration(_) => Reason::SecretMalformed,
         CloudFault::Refused(_) | CloudFault::NotFound(_) => Reason::CloudRefused,
-        CloudFault::RevisionChanged => Reason::InProgress,
+        CloudFault::RevisionChanged | CloudFault::QosPolicyInUse(_) => Reason::InProgress,
         CloudFault::RateLimited { .. }
         | CloudFault::Unavailable(_)
         | CloudFault::Unclear(_)

@@ -1,32 +1,57 @@
-//! How much an address may carry.
+//! How much an address may carry, and the QoS policies that say so.
 //!
-//! | the spec names | the address | then |
+//! | the spec wants | the address | then |
 //! |---|---|---|
-//! | no policy | any | nothing: whatever policy it has is somebody's choice |
+//! | nothing | any | nothing: whatever policy it has is somebody's choice |
 //! | a policy that does not exist, or several of the name | new | not allocated: `QosPolicyNotFound`, `QosPolicyAmbiguous` |
 //! | the same | ours, bound | it stays bound; the same reason |
 //! | a policy | new | set by the create call |
 //! | a policy | ours, bound, with another or none | one PUT; the binding and its connections stay |
 //! | a policy | adopted | nothing (I3); the warning `LimitNotApplied` |
+//!
+//! | limits in Mbit/s: policies of their name | then |
+//! |---|---|
+//! | none | one is made: a POST for it and one for each rule |
+//! | one of ours, without all its rules | the rules that it lacks |
+//! | one that says them, ours or shared by somebody | it is used; of several the first by identifier |
+//! | only others | somebody changed it: `QosPolicyAltered` |
+//! | ours, superfluous or not wanted any more, and no address has it | removed; one that is in use elsewhere is left |
+
+use std::collections::BTreeSet;
 
 use super::{
-    Action, Problem, Verdict, bindings::Bindings, desired::Desired, failure::problem_of_cloud,
-    observed::CloudView,
+    Action, Problem, Verdict,
+    bindings::Bindings,
+    desired::{Desired, WantedLimit},
+    failure::problem_of_cloud,
+    memory::Memory,
+    observed::{CloudView, Observed},
 };
 use crate::{
     api::{BrokerBandwidth, conditions::Reason},
-    cloud::{FloatingIp, QosPolicy},
-    domain::{AddressId, Ordinal},
+    cloud::{
+        CloudError, FloatingIp,
+        limits::{BandwidthLimits, QosPolicy, one_policy},
+    },
+    domain::{AddressId, Ordinal, QosPolicyId},
 };
 
-/// What the address of a broker may carry, when it has the policy that the spec names.
+/// Why a limit has no policy yet.
+enum NotYet {
+    /// It is to be made, or completed.
+    Make(Action),
+    /// Somebody has to change something.
+    Refused(Problem),
+}
+
+/// What the address of a broker may carry, when it has the policy that the spec wants.
 pub fn told(
     desired: &Desired,
     cloud: &CloudView,
     ordinal: Ordinal,
     address: &AddressId,
 ) -> Option<BrokerBandwidth> {
-    let policy = cloud.policies.get(desired.qos_policy_for(ordinal)?)?.as_ref().ok()?;
+    let policy = policy(desired.limit_for(ordinal)?, cloud).ok()?;
     let address = cloud.addresses.iter().find(|known| known.id == *address)?;
     let mbps = |kbps: Option<u32>| kbps.map(|kbps| kbps.div_ceil(1000));
     let (limit_egress_mbps, limit_ingress_mbps) = (mbps(policy.egress_kbps), mbps(policy.ingress_kbps));
@@ -44,36 +69,137 @@ pub fn only(told: &BrokerBandwidth) -> Option<BrokerBandwidth> {
     any.then(|| BrokerBandwidth { limit_egress_mbps, limit_ingress_mbps, ..BrokerBandwidth::default() })
 }
 
+/// Names of the policies that the operator keeps for this object, and is to remove one day.
+pub fn recorded(desired: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
+    let wanted = managed(desired);
+    let is_there = |name: &&String| match observed.cloud.seen().and_then(|cloud| cloud.policies.get(*name)) {
+        Some(Ok(found)) => observed.cloud.seen().is_some_and(|cloud| {
+            let ours = found.iter().filter(|policy| policy.is_managed_in(&cloud.project));
+            ours.clone().any(|policy| !memory.policies_in_use.contains(&policy.id))
+        }),
+        _ => true,
+    };
+    let former = observed.own.status.managed_policies.iter().filter(is_there).cloned();
+    former.chain(wanted).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn managed(desired: &Desired) -> BTreeSet<String> {
+    let limits = desired.limits().into_iter();
+    limits.filter(|limit| matches!(limit, WantedLimit::Managed(_))).map(WantedLimit::policy).collect()
+}
+
+fn policy<'a>(limit: &WantedLimit, cloud: &'a CloudView) -> Result<&'a QosPolicy, NotYet> {
+    let name = limit.policy();
+    let refused = |error: &CloudError| NotYet::Refused(problem_of_cloud(error));
+    let found = match cloud.policies.get(&name) {
+        Some(Ok(found)) => found.as_slice(),
+        Some(Err(error)) => return Err(refused(error)),
+        None => &[],
+    };
+    match limit {
+        WantedLimit::Named(name) => one_policy(found, name)
+            .map_err(|fault| refused(&CloudError { operation: "find the QoS policy", fault })),
+        WantedLimit::Managed(limits) => managed_policy(limits, found, cloud),
+    }
+}
+
+fn managed_policy<'a>(
+    limits: &BandwidthLimits,
+    found: &'a [QosPolicy],
+    cloud: &CloudView,
+) -> Result<&'a QosPolicy, NotYet> {
+    if let Some(policy) = found.iter().filter(|policy| policy.says(limits)).min_by_key(|policy| &policy.id) {
+        return Ok(policy);
+    }
+    let ours = found.iter().filter(|policy| policy.is_managed_in(&cloud.project));
+    let unfinished = ours.filter(|policy| policy.lacks(limits).is_some()).min_by_key(|policy| &policy.id);
+    if unfinished.is_some() || found.is_empty() {
+        return Err(NotYet::Make(Action::MakePolicy { limits: *limits, unfinished: unfinished.cloned() }));
+    }
+    let text = format!(
+        "QoS policy {} should say {limits} and somebody changed it; correct its rules, or delete it",
+        limits.policy_name()
+    );
+    Err(NotYet::Refused(Problem::new(Reason::QosPolicyAltered, text)))
+}
+
+/// Policies of ours that nobody needs: beside the one that is used, and of limits that are `wanted` no more.
+pub fn superfluous(wanted: &BTreeSet<&WantedLimit>, cloud: &CloudView, memory: &Memory) -> Vec<Action> {
+    let mut kept: BTreeSet<&QosPolicyId> =
+        cloud.addresses.iter().filter_map(|address| address.qos_policy.as_ref()).collect();
+    kept.extend(&memory.policies_in_use);
+    for limit in wanted {
+        match policy(limit, cloud) {
+            Ok(used) => _ = kept.insert(&used.id),
+            Err(_) => kept.extend(found(cloud, &limit.policy()).map(|policy| &policy.id)),
+        }
+    }
+    let remove =
+        |policy: &QosPolicy| Action::RemovePolicy { id: policy.id.clone(), name: policy.name.clone() };
+    let ours = cloud.policies.values().flatten().flatten();
+    ours.filter(|policy| policy.is_managed_in(&cloud.project) && !kept.contains(&policy.id))
+        .map(remove)
+        .collect()
+}
+
+fn found<'a>(cloud: &'a CloudView, name: &str) -> impl Iterator<Item = &'a QosPolicy> {
+    cloud.policies.get(name).into_iter().flatten().flatten()
+}
+
 impl Bindings<'_> {
-    /// The policy that the spec names for this broker's address.
-    pub(super) fn limit_of(&self, ordinal: Ordinal) -> Result<Option<&QosPolicy>, Verdict> {
-        let Some(name) = self.desired.qos_policy_for(ordinal) else { return Ok(None) };
-        match self.cloud.policies.get(name) {
-            Some(Ok(policy)) => Ok(Some(policy)),
-            Some(Err(error)) => Err(Verdict::Refused(problem_of_cloud(error))),
-            None => Ok(None),
+    /// The policy that the spec wants for this broker's address; one that does not exist yet is made first.
+    pub(super) fn limit_of(&mut self, ordinal: Ordinal) -> Result<Option<QosPolicyId>, Verdict> {
+        let Some(limit) = self.desired.limit_for(ordinal) else { return Ok(None) };
+        match policy(limit, self.cloud) {
+            Ok(policy) => Ok(Some(policy.id.clone())),
+            Err(NotYet::Refused(problem)) => Err(Verdict::Refused(problem)),
+            Err(NotYet::Make(action)) => {
+                if !self.plan.actions.contains(&action) {
+                    self.plan.actions.push(action);
+                }
+                Err(Verdict::Waiting(Problem::new(Reason::InProgress, "its QoS policy is being made")))
+            }
         }
     }
 
     /// What is to be done about the limit of an address that is bound as it should be.
     pub(super) fn limit(&mut self, ordinal: Ordinal, address: &FloatingIp, adopted: bool) -> Verdict {
+        if adopted {
+            return self.limit_of_adopted(ordinal, address);
+        }
         let policy = match self.limit_of(ordinal) {
-            Ok(Some(policy)) if address.qos_policy.as_ref() != Some(&policy.id) => policy.id.clone(),
+            Ok(Some(policy)) if address.qos_policy.as_ref() != Some(&policy) => policy,
             Ok(_) => return Verdict::Settled,
             Err(verdict) => return verdict,
         };
-        if adopted {
-            let text = format!(
-                "{} is the user's own address, so its QoS policy is not changed; set {policy} there yourself",
-                address.address
-            );
-            self.plan.warnings.push(Problem::new(Reason::LimitNotApplied, text));
-            return Verdict::Settled;
-        }
         if self.touched.insert(address.id.clone()) {
             let (id, read_at) = (address.id.clone(), address.revision);
             self.plan.actions.push(Action::Limit { ordinal, id, read_at, policy });
         }
         Verdict::Waiting(Problem::new(Reason::InProgress, "the address is being limited"))
+    }
+
+    fn limit_of_adopted(&mut self, ordinal: Ordinal, address: &FloatingIp) -> Verdict {
+        let Some(limit) = self.desired.limit_for(ordinal) else { return Verdict::Settled };
+        match policy(limit, self.cloud) {
+            Ok(policy) if address.qos_policy.as_ref() == Some(&policy.id) => return Verdict::Settled,
+            Err(NotYet::Refused(problem)) => return Verdict::Refused(problem),
+            Ok(_) | Err(NotYet::Make(_)) => {}
+        }
+        let text = format!(
+            "{} is the user's own address, so its QoS policy is not changed; set {} there yourself",
+            address.address,
+            limit.policy()
+        );
+        self.plan.warnings.push(Problem::new(Reason::LimitNotApplied, text));
+        Verdict::Settled
+    }
+
+    /// Policies that nobody needs any more, once everything else is done.
+    pub(super) fn unlimited(&mut self) {
+        if self.plan.actions.is_empty() {
+            let superfluous = superfluous(&self.desired.limits(), self.cloud, self.memory);
+            self.plan.actions.extend(superfluous);
+        }
     }
 }

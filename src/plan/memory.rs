@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cloud::{Binding, CloudFault},
-    domain::{AddressId, Endpoint, Ordinal, Uid},
+    domain::{AddressId, Endpoint, Ordinal, QosPolicyId, Uid},
 };
 
 /// Between two sightings that must agree.
@@ -79,6 +79,8 @@ pub struct Memory {
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
     /// The last restart of each broker by us.
     pub restarted: BTreeMap<Ordinal, Restarted>,
+    /// QoS policies of ours that something else has: they stay.
+    pub policies_in_use: BTreeSet<QosPolicyId>,
     /// How much of its bandwidth each broker uses.
     pub usage: Usage,
 }
@@ -126,6 +128,7 @@ impl Memory {
             lost: false,
             listener_refused: BTreeMap::new(),
             restarted: BTreeMap::new(),
+            policies_in_use: BTreeSet::new(),
             usage: Usage::new(),
             now: started_at,
         }
@@ -251,6 +254,11 @@ impl Memory {
                 Ok(()),
             ) => {
                 self.bound_by_us.remove(ordinal);
+            }
+            (Action::RemovePolicy { id, .. }, Err(Cause::Cloud(error)))
+                if matches!(error.fault, CloudFault::QosPolicyInUse(_)) =>
+            {
+                self.policies_in_use.insert(id.clone());
             }
             (Action::Restart { ordinal, pod, goal }, Ok(())) => {
                 let restarted = Restarted { pod: pod.uid.clone(), at: now, goal: goal.clone() };

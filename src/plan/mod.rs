@@ -20,7 +20,10 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
     api::{Mode, conditions::Reason},
-    cloud::{Binding, NewFloatingIp},
+    cloud::{
+        Binding, NewFloatingIp,
+        limits::{BandwidthLimits, QosPolicy},
+    },
     domain::{AddressId, Endpoint, NodeId, Ordinal, OwnerMarker, QosPolicyId, Revision, Uid},
     kafka::SettingChange,
 };
@@ -308,6 +311,20 @@ pub enum Action {
         /// The policy.
         policy: QosPolicyId,
     },
+    /// A QoS policy of these limits: a POST for it, and one for each rule that it lacks.
+    MakePolicy {
+        /// What it says.
+        limits: BandwidthLimits,
+        /// One that was begun.
+        unfinished: Option<QosPolicy>,
+    },
+    /// One DELETE of a QoS policy of ours.
+    RemovePolicy {
+        /// Its identifier.
+        id: QosPolicyId,
+        /// Its name.
+        name: String,
+    },
     /// One PUT that turns our marker into the retained one; the binding stays.
     Retain {
         /// The broker it is for.
@@ -400,6 +417,8 @@ impl Action {
             | Self::WriteFiles { .. }
             | Self::DeleteFiles { .. }
             | Self::ChangeTemplate { .. }
+            | Self::MakePolicy { .. }
+            | Self::RemovePolicy { .. }
             | Self::ClearReplace => None,
         }
     }

@@ -11,7 +11,7 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
     api::KafkaExternalAccessStatus,
-    cloud::{CloudError, FloatingIp, IngressRule, Port, QosPolicy},
+    cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{BrokerView, ClusterState, KafkaError, probe, traffic::TrafficError},
     plan::{PodIdentity, usage::Sample},
@@ -145,6 +145,16 @@ pub enum CloudState {
     Seen(Box<CloudView>),
 }
 
+impl CloudState {
+    /// The view, where there is one.
+    pub fn seen(&self) -> Option<&CloudView> {
+        match self {
+            Self::Seen(view) => Some(view),
+            Self::NotUsed | Self::NoCredential(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
 /// Why there is no usable credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialProblem {
@@ -175,8 +185,8 @@ pub struct CloudView {
     pub ports: BTreeMap<Ordinal, Vec<Port>>,
     /// Ingress rules of those ports' groups; an error is a warning, never a refusal.
     pub rules: Result<Vec<IngressRule>, CloudError>,
-    /// The bandwidth policies that the spec names.
-    pub policies: BTreeMap<String, Result<QosPolicy, CloudError>>,
+    /// The bandwidth policies that the spec or the status names, by name or identifier.
+    pub policies: BTreeMap<String, Result<Vec<QosPolicy>, CloudError>>,
     /// Our finalizer is on the Secret.
     pub secret_held: bool,
 }

@@ -48,6 +48,7 @@ pub fn status(
         project_id: project,
         bootstrap_servers: teller.bootstrap(),
         hosts: teller.hosts(),
+        managed_policies: limits::recorded(desired, observed, memory),
         summary: Some(teller.summary(&brokers)),
         brokers,
         plan: plan.outstanding.iter().take(512).map(|line| shortened(line)).collect(),

@@ -21,6 +21,10 @@ pub fn action(action: &Action, desired: &Desired) -> String {
         Action::Limit { ordinal, id, policy, .. } => {
             format!("limit address {id} of {} by QoS policy {policy}", pod(*ordinal))
         }
+        Action::MakePolicy { limits, .. } => {
+            format!("make QoS policy {} ({limits})", limits.policy_name())
+        }
+        Action::RemovePolicy { name, .. } => format!("remove QoS policy {name}, which no address has"),
         Action::Retain { ordinal, id, .. } => format!("mark address {id} of {} as retained", pod(*ordinal)),
         Action::Release { ordinal, id, .. } => format!("release address {id} of {}", pod(*ordinal)),
         Action::Advertise { ordinal, endpoint, .. } => {

@@ -110,6 +110,10 @@ pub fn done(action: &Action, desired: &Desired) -> Option<Note> {
         Action::Limit { ordinal, policy, .. } => {
             ("Limited", format!("limited the address of {} by QoS policy {policy}", pod(*ordinal)))
         }
+        Action::MakePolicy { limits, .. } => {
+            ("QosPolicyMade", format!("made QoS policy {} ({limits})", limits.policy_name()))
+        }
+        Action::RemovePolicy { name, .. } => ("QosPolicyRemoved", format!("removed QoS policy {name}")),
         Action::Retain { ordinal, .. } => {
             ("Retained", format!("kept the address of {} for an object of this name", pod(*ordinal)))
         }

@@ -98,6 +98,10 @@ impl World for InMemory {
         self.cloud.add_policy(name, egress, ingress)
     }
 
+    fn permit_policies(&self, permitted: bool) {
+        self.cloud.permit_policies(permitted);
+    }
+
     fn set_quota(&self, floating_ips: usize) {
         self.cloud.set_quota(floating_ips);
     }

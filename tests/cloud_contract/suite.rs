@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use kafka_external_access::{
     cloud::{
         Binding, Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind,
-        NewFloatingIp,
+        NewFloatingIp, limits::BandwidthLimits,
     },
     domain::{AddressId, ErrorClass, PortId, QosPolicyId},
     seams::{Leadership, SoleReplica, WritePermit},
@@ -36,6 +36,8 @@ pub trait World {
     fn admit(&self, port: &PortId, ports: Option<(u16, u16)>, from: Option<&str>);
     /// An administrator shares a bandwidth policy of that name with these limits, in kilobits per second. Each call makes one more.
     fn share_policy(&self, name: &str, egress: Option<u32>, ingress: Option<u32>) -> QosPolicyId;
+    /// Whether the credential of the clouds that are opened from now on may make policies.
+    fn permit_policies(&self, permitted: bool);
     /// Floating IPs that the project may have.
     fn set_quota(&self, floating_ips: usize);
     /// The external network has no address left, or has again.
@@ -82,6 +84,9 @@ macro_rules! every_sentence {
             the_project_owns_what_it_creates
             a_policy_is_found_by_name_and_by_identifier_with_its_limits
             a_policy_that_is_unknown_or_ambiguous_is_told
+            a_policy_is_made_rule_by_rule_and_is_known_as_ours
+            a_policy_that_an_address_has_is_not_removed
+            a_project_that_may_make_no_policies_is_refused
             an_address_is_created_with_its_policy
             another_policy_leaves_binding_and_description
             a_policy_that_is_gone_is_refused_and_nothing_is_left_over
@@ -502,9 +507,11 @@ pub async fn a_policy_is_found_by_name_and_by_identifier_with_its_limits(world: 
         let name = format!("contract-limit-{number}");
         let id = world.share_policy(&name, egress, ingress);
         for asked in [name.as_str(), id.as_str()] {
-            let found = cloud.qos_policy(asked).await.expect("a policy");
-            assert_eq!((found.id, found.name), (id.clone(), name.clone()));
+            let found = cloud.qos_policies(asked).await.expect("policies");
+            let [found] = found.as_slice() else { panic!("one: {found:?}") };
+            assert_eq!((&found.id, &found.name), (&id, &name));
             assert_eq!((found.egress_kbps, found.ingress_kbps), (egress, ingress), "{asked}");
+            assert!(!found.is_managed_in(&cloud.project().await.expect("the project")));
         }
     }
 }
@@ -512,15 +519,51 @@ pub async fn a_policy_is_found_by_name_and_by_identifier_with_its_limits(world: 
 pub async fn a_policy_that_is_unknown_or_ambiguous_is_told(world: &dyn World) {
     let cloud = world.cloud(500);
     for name in ["no such policy", "00000000-0000-4000-8000-000000000000"] {
-        let unknown = CloudFault::QosPolicyUnknown { name: name.to_owned() };
-        assert_eq!(fault(cloud.qos_policy(name).await), unknown);
+        assert_eq!(cloud.qos_policies(name).await, Ok(vec![]));
     }
     let name = "contract-limit-twice";
     for _ in 0..2 {
         world.share_policy(name, None, None);
     }
-    let ambiguous = CloudFault::QosPolicyAmbiguous { name: name.to_owned(), count: 2 };
-    assert_eq!(fault(cloud.qos_policy(name).await), ambiguous);
+    assert_eq!(cloud.qos_policies(name).await.expect("policies").len(), 2);
+}
+
+const LIMITS: BandwidthLimits = BandwidthLimits { egress_mbps: Some(37), ingress_mbps: Some(38) };
+
+pub async fn a_policy_is_made_rule_by_rule_and_is_known_as_ours(world: &dyn World) {
+    world.permit_policies(true);
+    let cloud = world.cloud(500);
+    let project = cloud.project().await.expect("the project");
+    let id = cloud.create_policy(permit(), &LIMITS).await.expect("a policy");
+    for (rules, rule) in LIMITS.rules().enumerate() {
+        let found = cloud.qos_policies(&LIMITS.policy_name()).await.expect("policies");
+        assert_eq!((&found[0].id, found[0].is_managed_in(&project)), (&id, true));
+        assert_eq!(found[0].lacks(&LIMITS).map(|lacking| lacking.len()), Some(2 - rules));
+        cloud.add_rule(permit(), &id, rule).await.expect("a rule");
+    }
+    assert!(cloud.qos_policies(&LIMITS.policy_name()).await.expect("policies")[0].says(&LIMITS));
+    let again = LIMITS.rules().next().expect("a rule");
+    assert_eq!(fault(cloud.add_rule(permit(), &id, again).await), CloudFault::RevisionChanged);
+    cloud.delete_policy(permit(), &id).await.expect("it goes");
+    assert_eq!(cloud.qos_policies(&LIMITS.policy_name()).await, Ok(vec![]));
+    cloud.delete_policy(permit(), &id).await.expect("gone already is gone");
+}
+
+pub async fn a_policy_that_an_address_has_is_not_removed(world: &dyn World) {
+    world.permit_policies(true);
+    let cloud = world.cloud(500);
+    let id = cloud.create_policy(permit(), &LIMITS).await.expect("a policy");
+    let made = create_limited(world, &one(world), &id).await.expect("an address");
+    let refusal = fault(cloud.delete_policy(permit(), &id).await);
+    assert!(matches!(refusal, CloudFault::QosPolicyInUse(_)), "{refusal:?}");
+    cloud.delete(permit(), &made.id, made.revision).await.expect("released");
+    cloud.delete_policy(permit(), &id).await.expect("it goes");
+}
+
+pub async fn a_project_that_may_make_no_policies_is_refused(world: &dyn World) {
+    world.permit_policies(false);
+    let refusal = fault(world.cloud(500).create_policy(permit(), &LIMITS).await);
+    assert!(matches!(refusal, CloudFault::Forbidden(_)), "{refusal:?}");
 }
 
 pub async fn an_address_is_created_with_its_policy(world: &dyn World) {

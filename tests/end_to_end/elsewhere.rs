@@ -21,6 +21,12 @@ pub struct Elsewhere {
     pub namespace: &'static str,
 }
 
+/// Builds the image of a Kafka, before the test enters a lab: from there no registry can be reached.
+pub fn build_image(flavour: Flavour) {
+    let cache = lab::Cache::new(&lab::Paths::from_environment());
+    flavour.image(&cache, &Progress::silent()).expect("an image");
+}
+
 impl Elsewhere {
     /// Three brokers that serve.
     pub fn deploy(world: &World, flavour: Flavour, namespace: &'static str) -> Self {

@@ -5,12 +5,16 @@ use std::time::Duration;
 use lab::{cloud::SecurityRule, kafka::Flavour};
 use serde_json::json;
 
-use crate::{elsewhere::Elsewhere, world::in_lab};
+use crate::{
+    elsewhere::{Elsewhere, build_image},
+    world::in_lab,
+};
 
 const KRAFT: &str = "ydata-kraft";
 
 #[test]
 fn kraft_brokers_are_reached_under_their_own_names_and_auto_never_restarts_them() {
+    build_image(Flavour::KRaft100);
     in_lab("kraft", async |world| {
         let kafka = Elsewhere::deploy(world, Flavour::KRaft100, KRAFT);
         let group = world.cloud.facts().security_group_id.clone();

@@ -12,7 +12,7 @@ use lab::kafka::Flavour;
 use serde_json::json;
 
 use crate::{
-    elsewhere::Elsewhere,
+    elsewhere::{Elsewhere, build_image},
     world::{World, in_lab},
 };
 
@@ -64,6 +64,7 @@ fn deploy_controller(world: &World, kafka: &Elsewhere) {
 
 #[test]
 fn a_cluster_goes_from_zookeeper_to_kraft_and_keeps_its_addresses() {
+    build_image(Flavour::ZooKeeper39);
     in_lab("migration", async |world| {
         let kafka = Elsewhere::deploy(world, Flavour::ZooKeeper39, NAMESPACE);
         world.start_operator();

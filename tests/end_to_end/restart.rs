@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
-    elsewhere::Elsewhere,
+    elsewhere::{Elsewhere, build_image},
     witness::Witness,
     world::{NAMESPACE, World, in_lab},
 };
@@ -111,6 +111,7 @@ fn restart(object: &mut Value) {
 
 #[test]
 fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_notice_nothing() {
+    build_image(Flavour::KRaft100);
     in_lab("restart_kraft", async |world| {
         let kafka = Elsewhere::deploy(world, Flavour::KRaft100, KRAFT);
         let before = stateful_set(world, KRAFT).await;

@@ -1,7 +1,7 @@
 //! Keystone and Neutron of the lab: the operator's own code, and beside it what people do to the cloud.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -31,6 +31,8 @@ pub struct Real {
     pub admin: Session,
     demo: Session,
     other: Session,
+    /// Whose clouds are opened, where it is not the project's usual member.
+    user: Mutex<Option<Account>>,
 }
 
 struct Unobserved;
@@ -89,7 +91,7 @@ fn id_of(value: &Value) -> &str {
 }
 
 fn named_ours(value: &Value) -> bool {
-    value["name"].as_str().is_some_and(|name| name.starts_with(OURS))
+    value["name"].as_str().is_some_and(|name| name.starts_with(OURS) || name.starts_with("kea-"))
 }
 
 impl Real {
@@ -97,7 +99,7 @@ impl Real {
         let facts = cloud.facts().clone();
         let session = |account: &Account| cloud.login(account).expect("a session");
         let [admin, demo, other] = [&facts.admin, &facts.demo, &facts.other].map(session);
-        let real = Self { cloud, admin, demo, other };
+        let real = Self { cloud, admin, demo, other, user: Mutex::default() };
         real.clean();
         real
     }
@@ -159,7 +161,9 @@ impl Real {
 
 impl World for Real {
     fn cloud(&self, page: usize) -> Arc<dyn FloatingIps> {
-        let config = clouds_yaml::parse(&credential(self.cloud.clouds_yaml(&self.facts().demo)));
+        let user = self.user.lock().expect("no test panics with it").clone();
+        let user = user.unwrap_or_else(|| self.facts().demo.clone());
+        let config = clouds_yaml::parse(&credential(self.cloud.clouds_yaml(&user)));
         let config = config.expect("the lab's clouds.yaml");
         let neutron = Neutron::new(config, Arc::new(SystemClock::default()), Arc::new(Unobserved));
         Arc::new(neutron.expect("a cloud").with_page_size(page))
@@ -242,6 +246,17 @@ impl World for Real {
             self.admin.network("POST", &path, Some(&rule)).expect("a rule");
         }
         QosPolicyId::new(id)
+    }
+
+    /// By default policies are for administrators and project managers.
+    fn permit_policies(&self, permitted: bool) {
+        let demo = &self.facts().demo;
+        let manager = || {
+            let project = (demo.project.as_str(), demo.project_id.as_str());
+            self.admin.create_user(&unique("user"), "a password", project, &["member", "manager"])
+        };
+        *self.user.lock().expect("no test panics with it") =
+            permitted.then(|| manager().expect("a manager of the project"));
     }
 
     fn set_quota(&self, floating_ips: usize) {

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus},
-    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, QosPolicy},
+    cloud::{
+        Binding, CloudError, CloudFault, FloatingIp, IngressRule, NetworkKind, Port,
+        limits::{MANAGED, QosPolicy},
+    },
     domain::{
         AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId,
         QosPolicyId, Revision, SecurityGroupId, Uid,
@@ -70,7 +73,7 @@ pub struct Case {
     addresses: Vec<Address>,
     #[serde(default)]
     cloud: String,
-    /// Bandwidth policies by name: `unknown`, `two`, else an identifier.
+    /// Bandwidth policies by name: identifiers and limits.
     #[serde(default)]
     policies: BTreeMap<String, String>,
     #[serde(default)]
@@ -173,17 +176,23 @@ fn port_id(ordinal: u32) -> PortId {
 }
 
 /// 100 Mbit/s from the broker, 50 towards it.
-fn policy(name: &str, kind: &str) -> Result<QosPolicy, CloudError> {
-    let name = name.to_owned();
-    let fault = match kind {
-        "unknown" => CloudFault::QosPolicyUnknown { name },
-        "two" => CloudFault::QosPolicyAmbiguous { name, count: 2 },
-        id => {
-            let (egress_kbps, ingress_kbps) = (Some(100_000), Some(50_000));
-            return Ok(QosPolicy { id: QosPolicyId::new(id), name, egress_kbps, ingress_kbps });
+/// Policies of one name: identifiers, each with a plus for one of ours, and its limits in Mbit/s: `q1+ 100 -, q2 20 20`.
+fn policies(name: &str, all: &str) -> Vec<QosPolicy> {
+    let policy = |text: &str| {
+        let mut words = text.split_whitespace();
+        let id = words.next().expect("an identifier");
+        let ours = id.ends_with('+');
+        let mut kbps = || words.next().and_then(|mbps| mbps.parse::<u32>().ok()).map(|mbps| mbps * 1000);
+        QosPolicy {
+            id: QosPolicyId::new(id.trim_end_matches('+')),
+            name: name.to_owned(),
+            project: ProjectId::new(if ours { "p1" } else { "administrators" }),
+            description: if ours { MANAGED.to_owned() } else { String::new() },
+            egress_kbps: kbps(),
+            ingress_kbps: kbps(),
         }
     };
-    Err(CloudError { operation: "find the QoS policy", fault })
+    all.split(',').filter(|text| !text.trim().is_empty()).map(policy).collect()
 }
 
 fn merge(into: &mut Value, patch: &Value) {
@@ -336,7 +345,11 @@ impl Case {
             addresses: self.addresses.iter().map(|address| self.floating_ip(address)).collect(),
             ports: ordinals.map(|ordinal| (Ordinal(ordinal), self.ports_of(ordinal))).collect(),
             rules,
-            policies: self.policies.iter().map(|(name, kind)| (name.clone(), policy(name, kind))).collect(),
+            policies: self
+                .policies
+                .iter()
+                .map(|(name, all)| (name.clone(), Ok(policies(name, all))))
+                .collect(),
             secret_held: self.held,
         }
     }

@@ -138,7 +138,8 @@ fn mode_plan_never_acts() {
 }
 
 /// Reasons that do not come from a decision: they come from actions that fail, or only describe a good state.
-const NOT_DECIDED: [Reason; 2] = [Reason::Advertised, Reason::KafkaNotAuthorized];
+const NOT_DECIDED: [Reason; 3] =
+    [Reason::Advertised, Reason::KafkaNotAuthorized, Reason::QosPolicyNotPermitted];
 
 #[test]
 fn every_reason_stands_in_a_case() {

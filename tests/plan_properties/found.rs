@@ -13,7 +13,7 @@ fn start(replicas: u32, listener: Listener, addresses: Vec<(Kind, Place)>) -> Op
         retain_when_deleted: false,
         delete_when_scaled: false,
         accept_exposure: false,
-        limited: false,
+        limit: None,
         rules: Rules::Listener,
         kraft: false,
         addresses,

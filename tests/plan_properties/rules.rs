@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_external_access::{
     api::{BrokerState, KafkaExternalAccessStatus, Retention, Rollout},
-    cloud::FloatingIp,
+    cloud::{FloatingIp, limits::MANAGED},
     domain::{AddressId, Marker},
     plan::{Action, Plan, desired::Desired},
 };
 
-use crate::world::{CLUSTER, UID, World, policy};
+use crate::world::{CLUSTER, UID, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
@@ -81,6 +81,10 @@ pub fn action_is_allowed(world: &World, desired: &Desired, action: &Action) {
             assert_eq!(Some(&new.binding), world.target(ordinal.0).as_ref());
             not_lost(world, desired, ordinal.0);
         }
+        Action::RemovePolicy { id, .. } => {
+            let policy = world.policies.iter().find(|policy| policy.id == *id).expect("it exists");
+            assert_eq!(policy.description, MANAGED, "somebody else's policy: {policy:?}");
+        }
         Action::Bind { ordinal, id, to, marker, .. } => {
             let address = find(world, id);
             assert_ne!(address.binding.as_ref().filter(|_| marker.is_none()), Some(to), "changes nothing");
@@ -126,6 +130,7 @@ pub fn action_is_allowed(world: &World, desired: &Desired, action: &Action) {
         | Action::HoldSecret
         | Action::LetSecretGo
         | Action::Withdraw { .. }
+        | Action::MakePolicy { .. }
         | Action::ClearReplace => {}
     }
 }
@@ -187,8 +192,12 @@ pub fn everything_works(world: &World, status: &KafkaExternalAccessStatus) {
         let ours: Vec<_> = ours.collect();
         assert_eq!(ours.len(), 1, "broker {ordinal}: {ours:?} {status:#?}");
         assert_eq!(ours[0].binding, world.target(ordinal), "{status:#?}");
-        if world.object.spec.addresses.bandwidth.is_some() {
-            assert_eq!(ours[0].qos_policy, Some(policy().id), "{status:#?}");
+        if let Some(wanted) = &world.object.spec.addresses.bandwidth {
+            let policy = world.policies.iter().find(|policy| Some(&policy.id) == ours[0].qos_policy.as_ref());
+            let policy = policy.unwrap_or_else(|| panic!("broker {ordinal} is not limited: {status:#?}"));
+            assert!(wanted.qos_policy.as_ref().is_none_or(|name| policy.name == *name), "{policy:?}");
+            let egress = wanted.egress_mbps.map(|mbps| mbps * 1000);
+            assert!(egress.is_none() || policy.egress_kbps == egress, "{policy:?}");
         }
         if world.object.spec.listener.is_some() {
             let told = world.told(ordinal).map(|endpoint| endpoint.host);

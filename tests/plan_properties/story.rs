@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kafka_external_access::{
-    api::{BrokerOverride, FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
-    cloud::{Binding, FloatingIp},
+    api::{Bandwidth, BrokerOverride, FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
+    cloud::{Binding, FloatingIp, limits::BandwidthLimits},
     domain::{Marker, PortId},
 };
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::world::{Broker, CLUSTER, POLICY, Pod, Rules, UID, World, binding};
+use crate::world::{Broker, CLUSTER, POLICY, Pod, Rules, UID, World, binding, policy};
 
 /// More brokers than any case has.
 pub const MOST: u32 = 4;
@@ -52,7 +52,8 @@ pub struct Start {
     pub retain_when_deleted: bool,
     pub delete_when_scaled: bool,
     pub accept_exposure: bool,
-    pub limited: bool,
+    /// In Mbit/s; zero: by the policy of a name; none: not at all.
+    pub limit: Option<u32>,
     pub rules: Rules,
     pub kraft: bool,
     pub addresses: Vec<(Kind, Place)>,
@@ -76,6 +77,9 @@ pub enum Event {
     BrokerUp(u32),
     Opened(Rules),
     Quota(usize),
+    Limited(Option<u32>),
+    /// Somebody else begins a policy of ours, or makes one too many.
+    PolicyMade(u32, bool),
     Adopted(u32, usize),
     GivenUp(u32),
     Replace(u32),
@@ -110,19 +114,23 @@ fn place() -> impl Strategy<Value = Place> {
     ]
 }
 
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![2 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(100)), 1 => Just(Some(200))]
+}
+
 pub fn start() -> impl Strategy<Value = Start> {
     let listener = prop_oneof![Just(Listener::LeftOut), Just(Listener::Auto), Just(Listener::Manual)];
     let addresses = prop::collection::vec((kind(), place()), 0..4);
-    let flags = any::<(bool, bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool)>();
     let kraft = prop::bool::weighted(0.1);
-    (0..=MOST, listener, flags, rules(), kraft, addresses).prop_map(
-        |(replicas, listener, flags, rules, kraft, addresses)| Start {
+    (0..=MOST, listener, flags, limit(), rules(), kraft, addresses).prop_map(
+        |(replicas, listener, flags, limit, rules, kraft, addresses)| Start {
             replicas,
             listener,
             retain_when_deleted: flags.0,
             delete_when_scaled: flags.1,
             accept_exposure: flags.2,
-            limited: flags.3,
+            limit,
             rules,
             kraft,
             addresses,
@@ -149,6 +157,8 @@ pub fn event() -> impl Strategy<Value = Event> {
         (0..9_usize).prop_map(Event::Described),
         rules().prop_map(Event::Opened),
         (0..6_usize).prop_map(Event::Quota),
+        limit().prop_map(Event::Limited),
+        (1..3_u32, any::<bool>()).prop_map(|(hundreds, whole)| Event::PolicyMade(hundreds * 100, whole)),
     ];
     let rest = prop_oneof![
         (0..MOST).prop_map(Event::BrokerDown),
@@ -178,6 +188,7 @@ impl Start {
             rules: self.rules,
             now: jiff::Timestamp::from_second(1_800_000_000).expect("a time"),
             made: 0,
+            policies: vec![policy()],
             creations: Vec::new(),
         };
         scale(&mut world, self.replicas);
@@ -202,8 +213,8 @@ impl Start {
                 }},
             },
         });
-        if self.limited {
-            spec["addresses"]["bandwidth"] = json!({"qosPolicy": POLICY});
+        if let Some(limit) = bandwidth(self.limit) {
+            spec["addresses"]["bandwidth"] = json!(limit);
         }
         let rollout = if self.listener == Listener::Manual { "Manual" } else { "Auto" };
         if self.listener != Listener::LeftOut {
@@ -219,6 +230,13 @@ impl Start {
         }))
         .expect("an object")
     }
+}
+
+fn bandwidth(limit: Option<u32>) -> Option<Bandwidth> {
+    limit.map(|mbps| match mbps {
+        0 => Bandwidth { qos_policy: Some(POLICY.to_owned()), ..Bandwidth::default() },
+        mbps => Bandwidth { egress_mbps: Some(mbps), ..Bandwidth::default() },
+    })
 }
 
 pub fn marker(ordinal: u32) -> String {
@@ -291,6 +309,12 @@ pub fn happens(world: &mut World, event: &Event) {
         Event::BrokerUp(ordinal) => world.brokers.entry(*ordinal).or_default().down = false,
         Event::Opened(rules) => world.rules = *rules,
         Event::Quota(quota) => world.quota = *quota,
+        Event::Limited(limit) => world.object.spec.addresses.bandwidth = bandwidth(*limit),
+        Event::PolicyMade(egress, whole) => {
+            let limits = BandwidthLimits { egress_mbps: Some(*egress), ingress_mbps: None };
+            let policy = world.new_policy(&limits);
+            policy.egress_kbps = whole.then_some(egress * 1000);
+        }
         Event::Adopted(ordinal, index) => adopt(world, *ordinal, *index),
         Event::GivenUp(ordinal) => world.object.spec.brokers.retain(|broker| broker.ordinal != *ordinal),
         Event::Replace(ordinal) => replace(world, &ordinal.to_string()),

@@ -10,7 +10,10 @@ use std::{
 use jiff::Timestamp;
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
-    cloud::{Binding, CloudError, CloudFault, FloatingIp, IngressRule, NewFloatingIp, Port, QosPolicy},
+    cloud::{
+        Binding, CloudError, CloudFault, FloatingIp, IngressRule, NewFloatingIp, Port,
+        limits::{BandwidthLimits, MANAGED, QosPolicy},
+    },
     domain::{
         AccessKey, AddressId, ClusterId, Endpoint, NetworkId, NodeId, Ordinal, PortId, ProjectId,
         QosPolicyId, Revision, SecurityGroupId, Uid,
@@ -21,6 +24,7 @@ use kafka_external_access::{
     },
     plan::{
         Action, Plan, PodIdentity,
+        desired::{WantedLimit, desired},
         failure::Cause,
         observed::{
             CloudState, CloudView, KafkaState, Metering, Observed, OtherAccess, Own, PodView, ProbeResult,
@@ -82,6 +86,7 @@ pub struct World {
     pub made: u32,
     /// When create calls were sent.
     pub creations: Vec<Timestamp>,
+    pub policies: Vec<QosPolicy>,
 }
 
 pub fn binding(ordinal: u32, incarnation: u32) -> Binding {
@@ -110,6 +115,28 @@ impl World {
         let pod =
             self.pods.get(&ordinal).filter(|pod| pod.has_address && !pod.terminating && pod.has_port)?;
         Some(binding(ordinal, pod.incarnation))
+    }
+
+    /// One more policy of the operator, without rules.
+    pub fn new_policy(&mut self, limits: &BandwidthLimits) -> &mut QosPolicy {
+        self.made += 1;
+        self.policies.push(QosPolicy {
+            id: QosPolicyId::new(format!("q{:03}", self.made)),
+            name: limits.policy_name(),
+            project: ProjectId::new(PROJECT),
+            description: MANAGED.to_owned(),
+            egress_kbps: None,
+            ingress_kbps: None,
+        });
+        self.policies.last_mut().expect("just pushed")
+    }
+
+    fn policies_asked_for(&self) -> BTreeMap<String, Result<Vec<QosPolicy>, CloudError>> {
+        let recorded = self.object.status.iter().flat_map(|status| status.managed_policies.clone());
+        let wanted = desired(&self.object).ok();
+        let wanted = wanted.iter().flat_map(|desired| desired.limits()).map(WantedLimit::policy);
+        let named = |name: &String| self.policies.iter().filter(|p| p.name == *name).cloned().collect();
+        wanted.chain(recorded).map(|name| (name.clone(), Ok(named(&name)))).collect()
     }
 
     /// One more address in the project, whoever asked for it.
@@ -207,7 +234,7 @@ impl World {
             addresses: self.addresses.clone(),
             ports: with_address.map(|(ordinal, pod)| (Ordinal(*ordinal), ports_of(*ordinal, pod))).collect(),
             rules: Ok(rules),
-            policies: [(POLICY.to_owned(), Ok(policy()))].into(),
+            policies: self.policies_asked_for(),
             secret_held: self.secret_held,
         }
     }
@@ -301,6 +328,19 @@ impl World {
                 assert_ne!(address.qos_policy.as_ref(), Some(policy), "changes nothing");
                 address.qos_policy = Some(policy.clone());
             }
+            Action::MakePolicy { limits, unfinished } => {
+                let id = unfinished.as_ref().map(|begun| begun.id.clone());
+                let id = id.unwrap_or_else(|| self.new_policy(limits).id.clone());
+                let policy = self.policies.iter_mut().find(|policy| policy.id == id).expect("it exists");
+                assert!(!policy.says(limits), "changes nothing");
+                policy.egress_kbps = limits.egress_mbps.map(|mbps| mbps * 1000);
+                policy.ingress_kbps = limits.ingress_mbps.map(|mbps| mbps * 1000);
+            }
+            Action::RemovePolicy { id, .. } => {
+                let used = self.addresses.iter().any(|address| address.qos_policy.as_ref() == Some(id));
+                assert!(!used, "an address has it: {action:?}");
+                self.policies.retain(|policy| policy.id != *id);
+            }
             Action::Retain { id, read_at, marker, .. } => {
                 self.address(id, Some(*read_at)).description = marker.retained().to_string();
             }
@@ -348,8 +388,14 @@ impl World {
 }
 
 pub fn policy() -> QosPolicy {
-    let (id, name) = (QosPolicyId::new("policy-1"), POLICY.to_owned());
-    QosPolicy { id, name, egress_kbps: Some(100_000), ingress_kbps: None }
+    QosPolicy {
+        id: QosPolicyId::new("policy-1"),
+        name: POLICY.to_owned(),
+        project: ProjectId::new("administrators"),
+        description: String::new(),
+        egress_kbps: Some(100_000),
+        ingress_kbps: None,
+    }
 }
 
 fn node(ordinal: u32) -> NodeId {

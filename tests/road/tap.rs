@@ -21,9 +21,12 @@ use kafka_external_access::{
     api::{KafkaExternalAccess, KafkaExternalAccessStatus},
     cloud::{
         Change, CloudError, Clouds, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind,
-        NewFloatingIp, Port, QosPolicy,
+        NewFloatingIp, Port,
+        limits::{BandwidthLimits, Direction, QosPolicy},
     },
-    domain::{AccessKey, AddressId, NetworkId, NodeId, ProjectId, Revision, SecurityGroupId, Uid},
+    domain::{
+        AccessKey, AddressId, NetworkId, NodeId, ProjectId, QosPolicyId, Revision, SecurityGroupId, Uid,
+    },
     kafka::{
         BrokerView, Brokers, ClusterState, KafkaError, SettingChange, Target, Validate,
         probe::Report,
@@ -332,8 +335,8 @@ impl FloatingIps for TappedCloud {
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
         self.1.network(name_or_id, kind).await
     }
-    async fn qos_policy(&self, name: &str) -> Result<QosPolicy, CloudError> {
-        tapped!(self, Cloud, read qos_policy(name))
+    async fn qos_policies(&self, name: &str) -> Result<Vec<QosPolicy>, CloudError> {
+        tapped!(self, Cloud, read qos_policies(name))
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
@@ -369,6 +372,24 @@ impl FloatingIps for TappedCloud {
     }
     async fn delete(&self, permit: WritePermit, id: &AddressId, read_at: Revision) -> Result<(), CloudError> {
         tapped!(self, Cloud, write delete(permit, id, read_at))
+    }
+    async fn create_policy(
+        &self,
+        permit: WritePermit,
+        limits: &BandwidthLimits,
+    ) -> Result<QosPolicyId, CloudError> {
+        tapped!(self, Cloud, write create_policy(permit, limits))
+    }
+    async fn add_rule(
+        &self,
+        permit: WritePermit,
+        policy: &QosPolicyId,
+        rule: (Direction, u32),
+    ) -> Result<(), CloudError> {
+        tapped!(self, Cloud, write add_rule(permit, policy, rule))
+    }
+    async fn delete_policy(&self, permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
+        tapped!(self, Cloud, write delete_policy(permit, policy))
     }
 }
 

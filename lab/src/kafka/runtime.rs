@@ -7,7 +7,7 @@ use crate::process::text;
 
 const SHARE_CLASSES: &str = include_str!("../../assets/kafka/share-classes.sh");
 /// What brokers, ZooKeeper and clients use; the compiler is there to run a single source file.
-const JAVA_MODULES: &str = "java.base,java.desktop,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.sql,java.xml,\
+const JAVA_MODULES: &str = "java.base,java.desktop,java.instrument,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.sql,java.xml,\
     jdk.compiler,jdk.crypto.ec,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.net,jdk.security.auth,jdk.unsupported,jdk.zipfs";
 /// The resolver's modules are loaded by name, so that no program lists them.
 const RESOLVER: [&str; 3] = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"];

@@ -16,14 +16,17 @@ use super::{
     auth::{Keystone, Token},
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
-    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireRule},
+    wire::{
+        self, One, Page, WireFloatingIp, WireNetwork, WirePolicyReply, WirePort, WireQosPolicy, WireRule,
+    },
 };
 use crate::{
     cloud::{
         Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind, NewFloatingIp,
-        Port, QosPolicy, one_policy,
+        Port,
+        limits::{BandwidthLimits, Direction, QosPolicy},
     },
-    domain::{AddressId, NetworkId, ProjectId, Revision, SecurityGroupId},
+    domain::{AddressId, NetworkId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
     seams::{Clock, WritePermit},
 };
 
@@ -202,15 +205,14 @@ impl FloatingIps for Neutron {
         }
     }
 
-    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError> {
+    async fn qos_policies(&self, name_or_id: &str) -> Result<Vec<QosPolicy>, CloudError> {
         let operation = "find the QoS policy";
         let field = if uuid::Uuid::try_parse(name_or_id).is_ok() { "id" } else { "name" };
         let query = vec![(field, name_or_id.to_owned())];
         let found: Vec<WireQosPolicy> =
             self.pages(operation, "qos/policies", &query, |policy: &WireQosPolicy| policy.id.clone()).await?;
         let asked = |policy: &WireQosPolicy| policy.id == name_or_id || policy.name == name_or_id;
-        let found = found.into_iter().filter(asked).map(QosPolicy::from).collect();
-        one_policy(found, name_or_id).map_err(|fault| CloudError { operation, fault })
+        Ok(found.into_iter().filter(asked).map(QosPolicy::from).collect())
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
@@ -312,6 +314,39 @@ impl FloatingIps for Neutron {
     ) -> Result<(), CloudError> {
         let path = format!("floatingips/{id}");
         match self.call("release a floating IP", Method::DELETE, &path, &vec![], None, Some(read_at)).await {
+            Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_policy(
+        &self,
+        _permit: WritePermit,
+        limits: &BandwidthLimits,
+    ) -> Result<QosPolicyId, CloudError> {
+        let operation = "create a QoS policy";
+        let body = wire::create_policy(limits);
+        let reply = self.call(operation, Method::POST, "qos/policies", &vec![], Some(&body), None).await?;
+        let unclear =
+            |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
+        let made: WirePolicyReply = reply.json(operation).map_err(unclear)?;
+        Ok(QosPolicyId::new(made.policy.id))
+    }
+
+    async fn add_rule(
+        &self,
+        _permit: WritePermit,
+        policy: &QosPolicyId,
+        rule: (Direction, u32),
+    ) -> Result<(), CloudError> {
+        let path = format!("qos/policies/{policy}/bandwidth_limit_rules");
+        let body = wire::add_rule(rule);
+        self.call("limit a QoS policy", Method::POST, &path, &vec![], Some(&body), None).await.map(drop)
+    }
+
+    async fn delete_policy(&self, _permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
+        let path = format!("qos/policies/{policy}");
+        match self.call("remove a QoS policy", Method::DELETE, &path, &vec![], None, None).await {
             Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
             Err(error) => Err(error),
         }

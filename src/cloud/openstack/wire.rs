@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::clouds_yaml::{ApplicationCredential, Domain, Identity, Name};
 use crate::{
-    cloud::{Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port, QosPolicy},
+    cloud::{
+        Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port,
+        limits::{BandwidthLimits, Direction, MANAGED, QosPolicy},
+    },
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
 };
 
@@ -235,10 +238,19 @@ impl From<WireRule> for IngressRule {
     }
 }
 
+/// Reply to `POST /v2.0/qos/policies`.
+#[derive(Deserialize)]
+pub struct WirePolicyReply {
+    pub policy: WireQosPolicy,
+}
+
 #[derive(Deserialize)]
 pub struct WireQosPolicy {
     pub id: String,
     pub name: String,
+    project_id: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
     #[serde(default)]
     rules: Vec<WireQosRule>,
 }
@@ -259,7 +271,14 @@ impl From<WireQosPolicy> for QosPolicy {
             limits.filter(|rule| rule.direction == direction).find_map(|rule| rule.max_kbps)
         };
         let (egress_kbps, ingress_kbps) = (limit("egress"), limit("ingress"));
-        Self { id: QosPolicyId::new(wire.id), name: wire.name, egress_kbps, ingress_kbps }
+        Self {
+            id: QosPolicyId::new(wire.id),
+            name: wire.name,
+            project: ProjectId::new(wire.project_id.unwrap_or_default()),
+            description: wire.description.unwrap_or_default(),
+            egress_kbps,
+            ingress_kbps,
+        }
     }
 }
 
@@ -290,6 +309,16 @@ pub fn update(change: &Change) -> Value {
         floatingip["description"] = json!(text);
     }
     json!({ "floatingip": floatingip })
+}
+
+/// Body of `POST /v2.0/qos/policies`.
+pub fn create_policy(limits: &BandwidthLimits) -> Value {
+    json!({"policy": {"name": limits.policy_name(), "description": MANAGED}})
+}
+
+/// Body of `POST /v2.0/qos/policies/{id}/bandwidth_limit_rules`. Without a burst the cloud chooses a fit one.
+pub fn add_rule((direction, kbps): (Direction, u32)) -> Value {
+    json!({"bandwidth_limit_rule": {"direction": direction.to_string(), "max_kbps": kbps}})
 }
 
 /// Error bodies: Neutron's `{"NeutronError": {type, message}}`, Keystone's `{"error": {message}}`.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{Fault, INTERNAL, Late, Network, PROJECT, Simulated};
 use crate::{
-    cloud::{Binding, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, QosPolicy},
+    cloud::{Binding, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, limits::QosPolicy},
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, SecurityGroupId},
 };
 
@@ -106,8 +106,25 @@ impl Simulated {
     pub fn add_policy(&self, name: &str, egress_kbps: Option<u32>, ingress_kbps: Option<u32>) -> QosPolicyId {
         let mut state = self.lock();
         let id = QosPolicyId::new(state.next_id("policy"));
-        state.policies.push(QosPolicy { id: id.clone(), name: name.to_owned(), egress_kbps, ingress_kbps });
+        state.policies.push(QosPolicy {
+            id: id.clone(),
+            name: name.to_owned(),
+            project: ProjectId::new("administrators"),
+            description: String::new(),
+            egress_kbps,
+            ingress_kbps,
+        });
         id
+    }
+
+    /// Every policy.
+    pub fn policies(&self) -> Vec<QosPolicy> {
+        self.lock().policies.clone()
+    }
+
+    /// Whether the credential may make policies.
+    pub fn permit_policies(&self, permitted: bool) {
+        self.lock().policies_forbidden = !permitted;
     }
 
     /// Floating IPs that the project may have.
@@ -141,6 +158,9 @@ impl Simulated {
         for late in std::mem::take(&mut state.late) {
             // A request that comes late is refused like any other, and nobody is told.
             let _ = match late {
+                Late::CreatePolicy(limits) => state.create_policy(&limits).map(drop),
+                Late::AddRule(id, rule) => state.add_rule(&id, rule),
+                Late::DeletePolicy(id) => state.delete_policy(&id),
                 Late::Create(new) => state.create(&new, PROJECT).map(drop),
                 Late::Update(id, read_at, change) => state.update(&id, read_at, &change).map(drop),
                 Late::Delete(id, read_at) => state.delete(&id, read_at),

@@ -10,6 +10,8 @@
 //! | a port that does not exist | 404 |
 //! | a port of another project, an address that the port does not have | 400 |
 //! | a port on a network without a router | 404 `ExternalGatewayForFloatingIPNotFound` |
+//! | a policy has one rule for each direction | 409 `QoSRulesConflict` |
+//! | a policy that an address has is not removed | 409 `QosPolicyInUse` |
 //! | an address that serves port forwardings is neither bound nor released | 409 `FipInUseByPortForwarding` |
 //!
 //! Faults are scripted per call: refused before any effect, an effect whose reply is lost, an effect that comes late.
@@ -25,7 +27,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Binding, Change, CloudError, CloudFault, Clouds, Credential, FloatingIp, FloatingIps, IngressRule,
-    NetworkKind, NewFloatingIp, Port, QosPolicy, one_policy,
+    NetworkKind, NewFloatingIp, Port,
+    limits::{BandwidthLimits, Direction, MANAGED, QosPolicy},
 };
 use crate::{
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
@@ -52,6 +55,9 @@ pub enum Fault {
 
 #[derive(Clone, Debug)]
 enum Late {
+    CreatePolicy(BandwidthLimits),
+    AddRule(QosPolicyId, (Direction, u32)),
+    DeletePolicy(QosPolicyId),
     Create(NewFloatingIp),
     Update(AddressId, Revision, Change),
     Delete(AddressId, Revision),
@@ -69,6 +75,8 @@ struct Network {
 struct State {
     networks: BTreeMap<NetworkId, Network>,
     policies: Vec<QosPolicy>,
+    /// The credential may not make policies.
+    policies_forbidden: bool,
     addresses: BTreeMap<AddressId, FloatingIp>,
     ports: BTreeMap<PortId, Port>,
     rules: Vec<IngressRule>,
@@ -143,6 +151,51 @@ impl State {
     fn policy_exists(&self, id: &QosPolicyId) -> Result<(), CloudFault> {
         let known = self.policies.iter().any(|policy| policy.id == *id);
         if known { Ok(()) } else { Err(CloudFault::NotFound(format!("QoS policy {id}"))) }
+    }
+
+    fn policies_are_permitted(&self) -> Result<(), CloudFault> {
+        match self.policies_forbidden {
+            true => Err(CloudFault::Forbidden("create_policy is disallowed by policy".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn create_policy(&mut self, limits: &BandwidthLimits) -> Result<QosPolicyId, CloudFault> {
+        self.policies_are_permitted()?;
+        let id = QosPolicyId::new(self.next_id("policy"));
+        self.policies.push(QosPolicy {
+            id: id.clone(),
+            name: limits.policy_name(),
+            project: ProjectId::new(PROJECT),
+            description: MANAGED.to_owned(),
+            egress_kbps: None,
+            ingress_kbps: None,
+        });
+        Ok(id)
+    }
+
+    fn add_rule(&mut self, id: &QosPolicyId, (direction, kbps): (Direction, u32)) -> Result<(), CloudFault> {
+        self.policies_are_permitted()?;
+        self.policy_exists(id)?;
+        for policy in self.policies.iter_mut().filter(|policy| policy.id == *id) {
+            let rule = match direction {
+                Direction::Egress => &mut policy.egress_kbps,
+                Direction::Ingress => &mut policy.ingress_kbps,
+            };
+            if rule.is_some() {
+                return Err(CloudFault::RevisionChanged);
+            }
+            *rule = Some(kbps);
+        }
+        Ok(())
+    }
+
+    fn delete_policy(&mut self, id: &QosPolicyId) -> Result<(), CloudFault> {
+        if self.addresses.values().any(|address| address.qos_policy.as_ref() == Some(id)) {
+            return Err(CloudFault::QosPolicyInUse(id.to_string()));
+        }
+        self.policies.retain(|policy| policy.id != *id);
+        Ok(())
     }
 
     fn create(&mut self, new: &NewFloatingIp, project: &str) -> Result<FloatingIp, CloudFault> {
@@ -318,12 +371,10 @@ impl FloatingIps for Simulated {
         }
     }
 
-    async fn qos_policy(&self, name_or_id: &str) -> Result<QosPolicy, CloudError> {
-        let operation = "find the QoS policy";
-        let state = self.up(operation)?;
+    async fn qos_policies(&self, name_or_id: &str) -> Result<Vec<QosPolicy>, CloudError> {
+        let state = self.up("find the QoS policy")?;
         let asked = |policy: &&QosPolicy| policy.id.as_str() == name_or_id || policy.name == name_or_id;
-        one_policy(state.policies.iter().filter(asked).cloned().collect(), name_or_id)
-            .map_err(|fault| error(operation, fault))
+        Ok(state.policies.iter().filter(asked).cloned().collect())
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {
@@ -376,6 +427,31 @@ impl FloatingIps for Simulated {
     async fn delete(&self, _: WritePermit, id: &AddressId, read_at: Revision) -> Result<(), CloudError> {
         self.mutate("release the floating IP", Late::Delete(id.clone(), read_at), |state| {
             state.delete(id, read_at)
+        })
+    }
+
+    async fn create_policy(
+        &self,
+        _: WritePermit,
+        limits: &BandwidthLimits,
+    ) -> Result<QosPolicyId, CloudError> {
+        self.mutate("create a QoS policy", Late::CreatePolicy(*limits), |state| state.create_policy(limits))
+    }
+
+    async fn add_rule(
+        &self,
+        _: WritePermit,
+        policy: &QosPolicyId,
+        rule: (Direction, u32),
+    ) -> Result<(), CloudError> {
+        self.mutate("limit a QoS policy", Late::AddRule(policy.clone(), rule), |state| {
+            state.add_rule(policy, rule)
+        })
+    }
+
+    async fn delete_policy(&self, _: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
+        self.mutate("remove a QoS policy", Late::DeletePolicy(policy.clone()), |state| {
+            state.delete_policy(policy)
         })
     }
 }
