@@ -4,7 +4,10 @@ use super::{Actor, Round};
 use crate::{
     domain::{Endpoint, NodeId, Ordinal},
     kafka::{SettingChange, Target},
-    listeners::apply::{self, ApplyError, Subject},
+    listeners::{
+        apply::{self, ApplyError, Subject},
+        dynamic,
+    },
     observe::external_security,
     plan::{failure::Cause, observed::PodView},
 };
@@ -42,7 +45,10 @@ impl Actor {
     ) -> Result<(), Cause> {
         let (_, internal) = self.internal(round, ordinal).await?;
         let recorded = round.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0);
-        let endpoint = recorded.and_then(|broker| broker.advertised.as_ref()?.parse().ok());
+        let endpoint: Option<Endpoint> = recorded.and_then(|broker| broker.advertised.as_ref()?.parse().ok());
+        let view =
+            round.observed.kafka.as_ref().and_then(|kafka| kafka.internal.get(&ordinal)?.as_ref().ok());
+        let endpoint = endpoint.filter(|endpoint| !view.is_some_and(|view| dynamic::in_file(view, endpoint)));
         apply::remove(&self.subject(node, &internal), endpoint.as_ref(), changes).await.map_err(cause)?;
         tracing::info!(%ordinal, %node, "withdrawn");
         Ok(())
@@ -79,7 +85,7 @@ impl Actor {
 fn cause(error: ApplyError) -> Cause {
     match error {
         ApplyError::Kafka(error) => Cause::Kafka(error),
-        ApplyError::NotApplied(_) | ApplyError::StillStored { .. } => {
+        ApplyError::NotApplied(_) | ApplyError::NotWithdrawn(_) | ApplyError::StillStored { .. } => {
             Cause::ListenerNotApplied(error.to_string())
         }
         ApplyError::NotLeading => Cause::NotLeading,

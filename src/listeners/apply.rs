@@ -38,6 +38,9 @@ pub enum ApplyError {
         "the broker stored the listener but did not open it in time: {0}; the settings were removed again"
     )]
     NotApplied(String),
+    /// The settings were removed, and what they said is still told.
+    #[error("the listener's settings were removed, and yet {0}")]
+    NotWithdrawn(String),
     /// Stored, not opened in time, and not taken back either.
     #[error(
         "the broker stored the listener but did not open it in time: {seen}; removing the settings failed as well: {error}; they may still be stored, see kafka-configs --entity-type brokers --describe"
@@ -79,7 +82,8 @@ pub async fn apply(
     })
 }
 
-/// Removes our settings and confirms by the broker's own view that nothing of `endpoint` is left.
+/// Removes our settings and confirms by the broker's own view that nothing of `endpoint` is left; `None`: it stays,
+/// because the broker's file says the same.
 pub async fn remove(
     subject: &Subject<'_>,
     endpoint: Option<&Endpoint>,
@@ -88,7 +92,7 @@ pub async fn remove(
     alter(subject, changes, Validate::AndApply).await?;
     let Some(endpoint) = endpoint else { return Ok(()) };
     let gone = |view: &BrokerView| !advertises_anywhere(view, endpoint);
-    until(subject, subject.internal, gone).await.map_err(ApplyError::NotApplied)
+    until(subject, subject.internal, gone).await.map_err(ApplyError::NotWithdrawn)
 }
 
 async fn alter(

@@ -204,6 +204,14 @@ pub fn withdraw(own: &BrokerView, name: &str) -> Vec<SettingChange> {
     changes.collect()
 }
 
+/// The broker's file says this endpoint by itself, so that it stays when stored settings go.
+pub fn in_file(own: &BrokerView, endpoint: &Endpoint) -> bool {
+    let file = own.setting(ListenerSetting::AdvertisedListeners).fixed.unwrap_or_default();
+    Listeners::parse(&file).is_ok_and(|file| {
+        file.iter().any(|listener| listener.host == endpoint.host && listener.port == endpoint.port)
+    })
+}
+
 /// All three settings deleted: the way back when a change did not take. [`decide`] changes nothing where somebody else
 /// has stored something, so whatever is stored is ours.
 pub fn take_back() -> [SettingChange; 3] {

@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// Why a limit has no policy yet.
-enum NotYet {
-    /// It is to be made, or completed.
-    Make(Action),
+enum NotYet<'a> {
+    /// It is to be made, or what was begun completed.
+    Make(BandwidthLimits, Option<&'a QosPolicy>),
     /// Somebody has to change something.
     Refused(Problem),
 }
@@ -88,7 +88,7 @@ fn managed(desired: &Desired) -> BTreeSet<String> {
     limits.filter(|limit| matches!(limit, WantedLimit::Managed(_))).map(WantedLimit::policy).collect()
 }
 
-fn policy<'a>(limit: &WantedLimit, cloud: &'a CloudView) -> Result<&'a QosPolicy, NotYet> {
+fn policy<'a>(limit: &WantedLimit, cloud: &'a CloudView) -> Result<&'a QosPolicy, NotYet<'a>> {
     let name = limit.policy();
     let refused = |error: &CloudError| NotYet::Refused(problem_of_cloud(error));
     let found = match cloud.policies.get(&name) {
@@ -107,14 +107,14 @@ fn managed_policy<'a>(
     limits: &BandwidthLimits,
     found: &'a [QosPolicy],
     cloud: &CloudView,
-) -> Result<&'a QosPolicy, NotYet> {
+) -> Result<&'a QosPolicy, NotYet<'a>> {
     if let Some(policy) = found.iter().filter(|policy| policy.says(limits)).min_by_key(|policy| &policy.id) {
         return Ok(policy);
     }
     let ours = found.iter().filter(|policy| policy.is_managed_in(&cloud.project));
     let unfinished = ours.filter(|policy| policy.lacks(limits).is_some()).min_by_key(|policy| &policy.id);
     if unfinished.is_some() || found.is_empty() {
-        return Err(NotYet::Make(Action::MakePolicy { limits: *limits, unfinished: unfinished.cloned() }));
+        return Err(NotYet::Make(*limits, unfinished));
     }
     let text = format!(
         "QoS policy {} should say {limits} and somebody changed it; correct its rules, or delete it",
@@ -153,7 +153,8 @@ impl Bindings<'_> {
         match policy(limit, self.cloud) {
             Ok(policy) => Ok(Some(policy.id.clone())),
             Err(NotYet::Refused(problem)) => Err(Verdict::Refused(problem)),
-            Err(NotYet::Make(action)) => {
+            Err(NotYet::Make(limits, unfinished)) => {
+                let action = Action::MakePolicy { limits, unfinished: unfinished.cloned() };
                 if !self.plan.actions.contains(&action) {
                     self.plan.actions.push(action);
                 }
@@ -184,7 +185,7 @@ impl Bindings<'_> {
         match policy(limit, self.cloud) {
             Ok(policy) if address.qos_policy.as_ref() == Some(&policy.id) => return Verdict::Settled,
             Err(NotYet::Refused(problem)) => return Verdict::Refused(problem),
-            Ok(_) | Err(NotYet::Make(_)) => {}
+            Ok(_) | Err(NotYet::Make(..)) => {}
         }
         let text = format!(
             "{} is the user's own address, so its QoS policy is not changed; set {} there yourself",

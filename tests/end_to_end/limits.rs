@@ -97,6 +97,57 @@ fn a_limit_is_part_of_the_first_call_it_is_real_and_it_changes_live() {
     });
 }
 
+/// Names of the operator's policies in the cloud.
+fn policies(world: &World) -> Vec<String> {
+    let listed = world.admin.network("GET", "/qos/policies", None).expect("policies");
+    let names = listed["policies"].as_array().expect("a list").iter().map(|policy| policy["name"].as_str());
+    names.flatten().filter(|name| name.starts_with("kea-")).map(str::to_owned).collect()
+}
+
+#[test]
+fn limits_in_mbit_per_s_are_kept_by_policies_of_the_operator_and_who_may_not_make_them_is_told() {
+    in_lab("managed_limits", async |world| {
+        let demo = world.cloud.facts().demo.clone();
+        world.apply_credential(&demo).await;
+        world.start_operator();
+        world
+            .create(|object| {
+                object["spec"]["addresses"]["bandwidth"] = json!({"egressMbps": 40, "ingressMbps": 30})
+            })
+            .await;
+        let object = world.reason("Programmed", "False", "QosPolicyNotPermitted", READY).await;
+        let told = object.status.unwrap_or_default().conditions;
+        let told = &told.iter().find(|c| c.type_ == "Programmed").expect("a condition").message;
+        assert!(told.contains("\"kea-egress-40mbps-ingress-30mbps\""), "{told}");
+        assert!(world.ledger().is_empty(), "no address without its limit");
+
+        let project = (demo.project.as_str(), demo.project_id.as_str());
+        let name = format!("end-to-end-manager-{}", std::process::id());
+        let user = world.admin.create_user(&name, "password", project, &["member", "manager"]);
+        let user = user.expect("a manager of the project");
+        world.apply_credential(&user).await;
+        let object = world.condition("Ready", "True", READY).await;
+        assert_eq!(policies(world), ["kea-egress-40mbps-ingress-30mbps"], "one for all brokers");
+        world.cloud.settle().expect("the router follows");
+        let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
+        let topic = format!("managed-limits-{}", std::process::id());
+        world.vm_kcat(&["-L", "-b", &server, "-t", &topic]).expect("the topic is asked for");
+        let seen = measured(30.0, || produced(world, &server, &topic));
+        assert!((27.0..33.0).contains(&seen), "{seen:.1} Mbit/s with 30");
+
+        world.patch(json!({"spec": {"addresses": {"bandwidth": {"ingressMbps": null}}}})).await;
+        world
+            .eventually("the former policy is gone", READY, async || match policies(world) {
+                names if names == ["kea-egress-40mbps"] => Ok(()),
+                names => Err(names),
+            })
+            .await;
+        world.delete(Duration::from_secs(90)).await;
+        assert_eq!(policies(world), Vec::<String>::new(), "nothing is left over");
+        world.admin.identity("DELETE", &format!("/users/{}", user.user_id), None).expect("deleted");
+    });
+}
+
 /// The status of broker 0, once it is as wanted.
 async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bool) -> Vec<BrokerStatus> {
     world
@@ -132,8 +183,9 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
         world.cloud.settle().expect("the router follows");
 
+        // 40 seconds at the limit.
         let line = format!(
-            "yes {} | head -c 300000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
+            "yes {} | head -c 100000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
             "x".repeat(RECORD - 1)
         );
         let vm = world.lab.vm().expect("the virtual machine");
@@ -152,7 +204,6 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         let wide = world.lab.kubectl(&["-n", NAMESPACE, "get", "kea", "-o", "wide"]).expect("columns");
         assert!(wide.contains("20 Mbit/s"), "{wide}");
 
-        load.kill().expect("the load can be ended");
         load.wait().expect("the load ends");
         let idle = |told: &BrokerBandwidth| told.near_limit.is_none() && told.ingress_mbps == Some(0);
         used(world, "the use ends", idle).await;

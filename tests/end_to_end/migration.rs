@@ -52,7 +52,7 @@ fn deploy_controller(world: &World, kafka: &Elsewhere) {
     let volumes = kafka.kubectl(&["get", "statefulset", "zookeeper", "-o", path]);
     let all = lab::kafka::manifests(Flavour::KRaft39, NAMESPACE, Path::new(&volumes));
     for manifest in all.split("---\n").filter(|manifest| manifest.contains("name: controller, namespace")) {
-        let own = "- {name: KAFKA_ZOOKEEPER_CONNECT, value: \"zookeeper:2181\"}\n        - {name: KAFKA_ZOOKEEPER_METADATA_MIGRATION_ENABLE, value: \"true\"}\n        - {name: CLUSTER_ID, ";
+        let own = "- {name: KAFKA_ZOOKEEPER_CONNECT, value: \"zookeeper:2181\"}\n        - {name: KAFKA_ZOOKEEPER_METADATA_MIGRATION_ENABLE, value: \"true\"}\n        - {name: KAFKA_INTER_BROKER_LISTENER_NAME, value: INTERNAL}\n        - {name: CLUSTER_ID, ";
         let manifest = manifest
             .replace("- {name: CLUSTER_ID, ", own)
             .replace("MkU3OEVBNTcwNTJENDM2Qg", id["id"].as_str().expect("an id"));

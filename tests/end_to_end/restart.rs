@@ -29,6 +29,7 @@ use crate::{
 };
 
 const KRAFT: &str = "ydata-restart";
+const CONTROLLERS: &str = "ydata-controllers";
 const ROLLED: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(60);
 
@@ -160,6 +161,30 @@ fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_no
         let left = kafka.kubectl(&["get", "configmap", "kafka-external-access", "--ignore-not-found"]);
         assert_eq!(left, "", "nothing refers to the files any more");
         witness.noticed_nothing(world).await;
+        kafka.remove();
+    });
+}
+
+#[test]
+fn brokers_whose_controllers_have_a_stateful_set_of_their_own_restart_once_each_and_the_controllers_do_not() {
+    build_image(Flavour::KRaft39);
+    in_lab("restart_controllers", async |world| {
+        let kafka = Elsewhere::deploy(world, Flavour::KRaft39, CONTROLLERS);
+        let life = ["get", "pod", "controller-0", "-o", "jsonpath={.metadata.uid}"];
+        let controller = kafka.kubectl(&life);
+        world.start_operator();
+        let lives = Watch::start(&world.kube, CONTROLLERS);
+        let mut object = kafka.smallest();
+        restart(&mut object);
+        kafka.apply(&object);
+        kafka.until(world, "Ready", "True", None).await;
+        let reached = kafka.until(world, "Reachable", "True", None).await;
+        lives.end().await.assert_restarts(1);
+        assert_eq!(kafka.kubectl(&life), controller);
+        let bootstrap = reached.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
+        let table = world.vm_table(&bootstrap).expect("the virtual machine lists the brokers");
+        assert_eq!(table.values().map(String::as_str).collect::<Vec<_>>().join(","), bootstrap);
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=240s"]);
         kafka.remove();
     });
 }
@@ -315,6 +340,11 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
             world.condition("Ready", "True", ROLLED).await.status.unwrap_or_default().bootstrap_servers;
         lives.end().await.assert_restarts(1);
         assert_eq!(after, before, "the addresses are the same");
+        assert_eq!(
+            told(world, NAMESPACE, "ListenerNotApplied").await,
+            0,
+            "what the template says stays told"
+        );
         for broker in 0..3 {
             let stored = world.kafka_configs(broker, &["--describe"]).expect("the tool works");
             assert!(!stored.contains("EXTERNAL"), "{stored}");

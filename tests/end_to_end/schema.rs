@@ -149,6 +149,21 @@ fn cases() -> Vec<Case> {
             json!({"spec": {"addresses": {"bandwidth": {"qosPolicy": "kafka-100"}}}}),
             json!({"spec": {"addresses": {"bandwidth": {"qosPolicy": ""}}}}),
         ),
+        new(
+            "set either qosPolicy, or egressMbps and ingressMbps or one of them",
+            json!({"spec": {"addresses": {"bandwidth": {"egressMbps": 100}}}}),
+            json!({"spec": {"addresses": {"bandwidth": {"egressMbps": 100, "qosPolicy": "kafka-100"}}}}),
+        ),
+        new(
+            "spec.brokers[0].bandwidth.ingressMbps",
+            brokers(json!([{"ordinal": 0, "bandwidth": {"egressMbps": 100, "ingressMbps": 50}}])),
+            brokers(json!([{"ordinal": 0, "bandwidth": {"ingressMbps": 0}}])),
+        ),
+        new(
+            "spec.metrics.path",
+            json!({"spec": {"metrics": {"port": 9404, "path": "/metrics"}}}),
+            json!({"spec": {"metrics": {"port": 9404, "path": "http://metrics"}}}),
+        ),
         new("field not declared in schema", nothing(), json!({"spec": {"listener": {"prot": 9094}}})),
     ]
 }

@@ -100,8 +100,20 @@ impl<'a> Kafka<'a> {
     pub fn deploy(&self, progress: &Progress) -> Result<()> {
         let image = self.flavour.image(&Cache::new(self.sandbox.paths()), progress)?;
         self.cluster.import(&image)?;
+        self.make_namespace()?;
         let manifests = manifests(self.flavour, &self.namespace, &self.volumes()?);
         self.cluster.kubectl().args(["apply", "-f", "-"]).text_with_input(manifests.as_bytes()).map(drop)
+    }
+
+    /// With the service account that a pod of no StatefulSet needs from its first moment.
+    fn make_namespace(&self) -> Result<()> {
+        let namespace = format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {{\"name\": \"{}\"}}}}",
+            self.namespace
+        );
+        self.cluster.kubectl().args(["apply", "-f", "-"]).text_with_input(namespace.as_bytes())?;
+        let limit = format!("--timeout={}s", READY_LIMIT.as_secs());
+        self.kubectl().args(["wait", "--for=create", "serviceaccount/default", &limit]).text().map(drop)
     }
 
     /// Waits until all pods are ready, every broker is registered, which a ready pod need not be, and every partition has a leader.

@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
 use crate::error::{Context, Result, write_file};
 use crate::process::text;
@@ -8,14 +9,14 @@ use crate::process::text;
 const SHARE_CLASSES: &str = include_str!("../../assets/kafka/share-classes.sh");
 /// What brokers, ZooKeeper and clients use; the compiler is there to run a single source file.
 const JAVA_MODULES: &str = "java.base,java.desktop,java.instrument,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,java.sql,java.xml,\
-    jdk.compiler,jdk.crypto.ec,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.net,jdk.security.auth,jdk.unsupported,jdk.zipfs";
+    jdk.compiler,jdk.crypto.ec,jdk.httpserver,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.net,jdk.security.auth,jdk.unsupported,jdk.zipfs";
 /// The resolver's modules are loaded by name, so that no program lists them.
 const RESOLVER: [&str; 3] = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"];
 const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 
 /// What the runtime is made of: other content, other image.
 pub(super) fn recipe() -> String {
-    format!("{JAVA_MODULES}{SHARE_CLASSES}")
+    format!("{JAVA_MODULES}{SHARE_CLASSES}whole seconds")
 }
 
 /// Lays a small Java runtime out, and the shared libraries of the machine that its programs need.
@@ -69,6 +70,12 @@ pub(super) fn share_classes(root: &Path) -> Result<()> {
         .map(|name| format!("/opt/kafka/libs/{name}"))
         .collect();
     jars.sort();
+    // An archive counts only for jars of the very second that it was made with, and a layer rounds to seconds.
+    for jar in &jars {
+        let jar = root.join(jar.trim_start_matches('/'));
+        let file = fs::File::options().write(true).open(&jar).to(|| format!("open {}", jar.display()))?;
+        file.set_modified(UNIX_EPOCH).to(|| format!("set the time of {}", jar.display()))?;
+    }
     write_file(&root.join("opt/kafka/classpath"), jars.join(":"))?;
     write_file(&root.join("share-classes.sh"), SHARE_CLASSES)?;
     let run = format!(

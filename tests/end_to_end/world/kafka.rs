@@ -43,7 +43,7 @@ impl World {
         kafka.deploy(&lab::Progress::silent()).expect("the brokers' manifest is applied again");
         // What the manifest does not know stays otherwise, and every broker would be rolled for it.
         let gone = |key: &str, name: &str| json!({key: name, "$patch": "delete"});
-        let env = [gone("name", "POD_IP"), gone("name", "UPGRADED")];
+        let env = [gone("name", "POD_IP"), gone("name", "UPGRADED"), gone("name", "KAFKA_OPTS")];
         let mounts = [gone("mountPath", "/etc/kafka-external-access")];
         let everything = json!({
             "metadata": {"annotations": {CHANGED: null, BEFORE: null}},
@@ -57,6 +57,17 @@ impl World {
         });
         let params = PatchParams::default();
         self.stateful_sets().patch("kafka", &params, &Patch::Strategic(everything)).await.expect("accepted");
+        // A pod that does not become ready is not replaced although there is a better template.
+        for pod in self.pods().list(&ListParams::default().labels("app=kafka")).await.expect("pods") {
+            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            if !conditions
+                .into_iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            {
+                let name = pod.metadata.name.unwrap_or_default();
+                self.lab.kubectl(&["-n", NAMESPACE, "delete", "pod", &name]).expect("a pod can be deleted");
+            }
+        }
         self.brokers_rolled().await;
         let files = ["-n", NAMESPACE, "delete", "configmap", "kafka-external-access", "--ignore-not-found"];
         self.lab.kubectl(&files).expect("the files can be deleted");

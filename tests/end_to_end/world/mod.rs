@@ -150,7 +150,10 @@ impl World {
     fn remove_policies(&self) {
         let list = self.admin.network("GET", "/qos/policies", None).expect("policies can be listed");
         for policy in list["policies"].as_array().into_iter().flatten() {
-            if policy["name"].as_str().is_some_and(|name| name.starts_with("end-to-end")) {
+            if policy["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("end-to-end") || name.starts_with("kea-"))
+            {
                 let path = format!("/qos/policies/{}", policy["id"].as_str().unwrap_or_default());
                 self.admin.network("DELETE", &path, None).expect("a policy can be removed");
             }
