@@ -1,4 +1,5 @@
-//! `kafka-external-access check`: the probe for a machine outside, without any right in Kubernetes.
+//! `kafka-external-access check`: the probe for a machine outside. It needs a right in Kubernetes only where it reports:
+//! `patch` on one ConfigMap.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +10,26 @@ use std::{
 };
 
 use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 
 use crate::{
-    domain::{Endpoint, NodeId},
+    domain::{AccessKey, Endpoint, NodeId},
     kafka::{
-        Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target, Tls,
-        admin::TcpBrokers, probe::Report,
+        BrokerView, Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target,
+        Tls,
+        admin::TcpBrokers,
+        probe::Report,
+        sighting::{self, Asked, Sighting},
     },
+    kubernetes::api::client,
+    runtime::clock::SystemClock,
+    seams::Clock,
 };
 
 /// Checks every broker of a Kafka from where this runs, as a client would reach it.
@@ -40,6 +53,13 @@ pub struct CheckArgs {
     /// text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
+    /// Hand what is seen to the operator: namespace/name of the KafkaExternalAccess. Needs a kubeconfig that may patch
+    /// ConfigMap NAME-seen-from-outside
+    #[arg(long)]
+    pub report: Option<AccessKey>,
+    /// Check again and again with this pause, for example 60s; until the program is ended
+    #[arg(long, value_parser = seconds)]
+    pub every: Option<Duration>,
 }
 
 /// SASL mechanisms of the command line.
@@ -90,25 +110,110 @@ pub async fn run(args: CheckArgs) -> ExitCode {
         },
     };
     let checker = Checker { args: &args, ca };
-    let mut findings = Vec::new();
-    let mut table = BTreeMap::new();
-    for at in &args.bootstrap {
-        let finding = checker.probe(at.clone(), None).await;
-        if let Ok(Report { outcome: Ok(view), .. }) = &finding.report {
-            table = view.advertised.clone();
-            break;
+    let reporter = match reporter(&args).await {
+        Ok(reporter) => reporter,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
         }
-        findings.push(finding);
+    };
+    loop {
+        let checked = checker.check().await;
+        match args.output {
+            Output::Text => print_text(&checked),
+            Output::Json => print_json(&checked),
+        }
+        let mut told = true;
+        if let Some((maps, name)) = &reporter
+            && let Err(error) = report(maps, name, &checked).await
+        {
+            eprintln!("error: {error}");
+            told = false;
+        }
+        match args.every {
+            Some(pause) => SystemClock::default().sleep(pause).await,
+            None if checked.good && told => return ExitCode::SUCCESS,
+            None => return ExitCode::FAILURE,
+        }
     }
-    for (node, endpoint) in &table {
-        findings.push(checker.probe(endpoint.clone(), Some(*node)).await);
+}
+
+/// Everything that one check found.
+struct Checked {
+    findings: Vec<Finding>,
+    table: BTreeMap<NodeId, Endpoint>,
+    good: bool,
+}
+
+/// Where to report to.
+async fn reporter(args: &CheckArgs) -> Result<Option<(Api<ConfigMap>, String)>, String> {
+    let Some(key) = &args.report else { return Ok(None) };
+    let config = kube::Config::infer().await.map_err(|error| format!("no way to the API server: {error}"))?;
+    let client = client(config).map_err(|error| format!("no way to the API server: {error}"))?;
+    Ok(Some((Api::namespaced(client, &key.namespace), sighting::config_map(&key.name))))
+}
+
+/// One merge patch of this machine's own key.
+async fn report(maps: &Api<ConfigMap>, name: &str, checked: &Checked) -> Result<(), String> {
+    let sighting = sighting(checked, SystemClock::default().now());
+    let value = serde_json::to_string(&sighting).map_err(|error| error.to_string())?;
+    let patch = Patch::Merge(json!({"data": {machine(): value}}));
+    match maps.patch_metadata(name, &PatchParams::default(), &patch).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            Err(format!("ConfigMap {name} does not exist; create it once: kubectl create configmap {name}"))
+        }
+        Err(error) => Err(format!("what was seen could not be reported: {error}")),
     }
-    let good = !table.is_empty() && findings.iter().all(|finding| verdict(finding, &table).is_ok());
-    match args.output {
-        Output::Text => print_text(&findings, &table, good),
-        Output::Json => print_json(&findings, &table, good),
+}
+
+fn sighting(checked: &Checked, at: Timestamp) -> Sighting {
+    let Checked { findings, table, .. } = checked;
+    let asked = findings.iter().filter_map(|finding| {
+        let answered = finding.view().map(|view| view.node.0);
+        // Who answers instead is told as such, not as an error.
+        let other = answered.is_some_and(|answered| Some(NodeId(answered)) != finding.expected);
+        let error = verdict(finding, table).err().filter(|_| !other);
+        Some((finding.expected?.0, Asked { answered, error }))
+    });
+    let nobody = || {
+        let first = findings.first()?;
+        Some(format!("{}: {}", first.at, verdict(first, table).err()?))
+    };
+    Sighting {
+        at,
+        from: seen_from(findings),
+        error: if table.is_empty() { nobody() } else { None },
+        table: table.iter().map(|(node, endpoint)| (node.0, endpoint.to_string())).collect(),
+        brokers: asked.collect(),
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Checker<'_> {
+    async fn check(&self) -> Checked {
+        let mut findings = Vec::new();
+        let mut table = BTreeMap::new();
+        for at in &self.args.bootstrap {
+            let finding = self.probe(at.clone(), None).await;
+            if let Some(view) = finding.view() {
+                table = view.advertised.clone();
+                break;
+            }
+            findings.push(finding);
+        }
+        for (node, endpoint) in &table {
+            findings.push(self.probe(endpoint.clone(), Some(*node)).await);
+        }
+        let good = !table.is_empty() && findings.iter().all(|finding| verdict(finding, &table).is_ok());
+        Checked { findings, table, good }
+    }
+}
+
+impl Finding {
+    /// The broker that answered.
+    fn view(&self) -> Option<&BrokerView> {
+        self.report.as_ref().ok()?.outcome.as_ref().ok()
+    }
 }
 
 struct Checker<'a> {
@@ -178,18 +283,27 @@ fn verdict(finding: &Finding, table: &BTreeMap<NodeId, Endpoint>) -> Result<Stri
     Ok(times.join(", "))
 }
 
+/// The name of this machine, as a ConfigMap takes it for a key.
+fn machine() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = host.trim().chars().filter(|c| fits(*c)).take(200).collect();
+    if name.is_empty() { "machine".to_owned() } else { name }
+}
+
 /// The address that packets to the first broker leave from; no packet is sent to find out.
 fn seen_from(findings: &[Finding]) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = machine();
     let local = findings.first().and_then(|finding| {
         let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
         socket.connect((finding.at.host.as_str(), finding.at.port)).ok()?;
         Some(socket.local_addr().ok()?.ip().to_string())
     });
-    format!("{} ({})", host.trim(), local.unwrap_or_else(|| "no route".to_owned()))
+    format!("{host} ({})", local.unwrap_or_else(|| "no route".to_owned()))
 }
 
-fn print_text(findings: &[Finding], table: &BTreeMap<NodeId, Endpoint>, good: bool) {
+fn print_text(checked: &Checked) {
+    let Checked { findings, table, good } = checked;
     println!("seen from {}", seen_from(findings));
     for finding in findings {
         let name = finding.expected.map_or("bootstrap".to_owned(), |node| format!("broker {node}"));
@@ -199,11 +313,12 @@ fn print_text(findings: &[Finding], table: &BTreeMap<NodeId, Endpoint>, good: bo
         }
     }
     let summary =
-        if good { "every broker is reachable and is who it should be" } else { "clients here will fail" };
-    println!("{}: {summary}", if good { "ok" } else { "FAIL" });
+        if *good { "every broker is reachable and is who it should be" } else { "clients here will fail" };
+    println!("{}: {summary}", if *good { "ok" } else { "FAIL" });
 }
 
-fn print_json(findings: &[Finding], table: &BTreeMap<NodeId, Endpoint>, good: bool) {
+fn print_json(checked: &Checked) {
+    let Checked { findings, table, good } = checked;
     let one = |finding: &Finding| {
         let verdict = verdict(finding, table);
         json!({

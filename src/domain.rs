@@ -82,6 +82,24 @@ pub struct AccessKey {
     pub name: String,
 }
 
+/// The text is not `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not namespace/name")]
+pub struct InvalidAccessKey(String);
+
+impl FromStr for AccessKey {
+    type Err = InvalidAccessKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(InvalidAccessKey(text.to_owned())),
+        }
+    }
+}
+
 impl fmt::Display for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

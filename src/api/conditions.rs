@@ -99,6 +99,7 @@ reasons! {
     Advertised: "The broker advertises its address.", "";
     Reachable: "Every broker answers through its address.", "";
     NeverReachedFromHere: "No broker answered through its address yet; from inside the cluster that may be normal.", "Run `kafka-external-access check` where the clients are.";
+    NoReport: "No machine outside has reported within five minutes what it sees.", "Run `kafka-external-access check --report` there, or set probe.from to Operator.";
     NotProbed: "Nothing is advertised yet.", "";
     Unreachable: "A broker that answered through its address does not any more.", "See status.brokers.";
     SecurityGroupBlocks: "No security group rule of the pod's port admits the listener's port.", "Add the rule that the message shows.";

@@ -465,6 +465,21 @@ pub struct ProbeSettings {
     #[serde(default = "default_timeout")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,1}s$"))]
     pub timeout: String,
+    /// Whose view `Reachable` rests on: the operator's, or that of the clients' machines.
+    #[serde(default)]
+    pub from: Vantage,
+}
+
+/// Where reachability is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Vantage {
+    /// The operator probes through the addresses. Where the cloud does not lead a pod to a floating IP (no hairpin), it
+    /// reaches none.
+    #[default]
+    Operator,
+    /// Clients' machines run `kafka-external-access check --report`, and what they saw within five minutes counts. The
+    /// operator probes nothing.
+    Reports,
 }
 
 fn default_interval() -> String {
@@ -477,6 +492,6 @@ fn default_timeout() -> String {
 
 impl Default for ProbeSettings {
     fn default() -> Self {
-        Self { interval: default_interval(), timeout: default_timeout() }
+        Self { interval: default_interval(), timeout: default_timeout(), from: Vantage::default() }
     }
 }

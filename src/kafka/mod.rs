@@ -243,6 +243,7 @@ pub mod admin;
 mod cluster;
 pub mod probe;
 mod sasl;
+pub mod sighting;
 pub mod simulated;
 pub mod traffic;
 mod wire;

@@ -123,12 +123,12 @@ fn fault(error: kube::Error) -> KubernetesFault {
     }
 }
 
-/// JSON Patch (RFC 6902) from one object to the other, on condition that nobody has written since it was read.
+/// JSON Patch (RFC 6902) from one object to the other, on condition that nobody has written since it was read. The
+/// condition is the version itself: where it is another, the server answers with a conflict; an operation `test` that
+/// fails cannot be told from a wrong patch. An object that was made anew has another version as well.
 fn difference(of: &StatefulSet, target: &StatefulSet) -> json_patch::Patch {
-    let operations = json!([
-        { "op": "test", "path": "/metadata/uid", "value": of.uid() },
-        { "op": "test", "path": "/metadata/resourceVersion", "value": of.resource_version() },
-    ]);
+    let operations =
+        json!([{ "op": "replace", "path": "/metadata/resourceVersion", "value": of.resource_version() }]);
     let mut patch: json_patch::Patch = serde_json::from_value(operations).unwrap_or_default();
     patch.0.extend(super::patch(of, target));
     patch

@@ -12,11 +12,11 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::Observer;
 use crate::{
-    api::{KafkaClient, SaslMechanism as SpecMechanism, SecurityProtocol},
+    api::{KafkaClient, SaslMechanism as SpecMechanism, SecurityProtocol, Vantage},
     domain::Ordinal,
     kafka::{
         BrokerView, KafkaError, KafkaFault, ListenerSetting, Sasl, SaslMechanism, SecretText, Security, Step,
-        Target, Tls,
+        Target, Tls, sighting,
     },
     kubernetes::KubernetesError,
     listeners::text::Listeners,
@@ -112,7 +112,10 @@ impl Observer {
             internal = observed.pods.keys().map(unknown).collect();
         }
         let port_busy = self.busy_ports(desired, observed, &internal).await;
-        let probes = self.probe(desired, observed, plan, &internal, &material).await;
+        let probes = match desired.probe_from {
+            Vantage::Operator => self.probe(desired, observed, plan, &internal, &material).await,
+            Vantage::Reports => self.sightings_of(desired, plan, &internal).await?,
+        };
         observed.kafka = Some(KafkaState { internal, port_busy, probes, cluster: None });
         Ok(())
     }
@@ -250,7 +253,7 @@ impl Observer {
                 Target { at: (held.address, port).into(), security, step_timeout: desired.probe_timeout };
             (!fresh && may_be_probed(held.address)).then_some(async move {
                 let report = self.brokers.probe(&target).await;
-                (*ordinal, ProbeResult { report, through: held.address, from: self.vantage.clone() })
+                (*ordinal, ProbeResult::new(report, held.address, self.vantage.clone()))
             })
         });
         for (ordinal, result) in join_all(due).await {
@@ -262,6 +265,34 @@ impl Observer {
         let results = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(desired.key.clone(), known);
         results
+    }
+}
+
+impl Observer {
+    /// What clients' machines have seen of each broker; where they differ, the one that sees a failure.
+    async fn sightings_of(
+        &self,
+        desired: &Desired,
+        plan: &Plan,
+        internal: &BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
+    ) -> Result<BTreeMap<Ordinal, ProbeResult>, KubernetesError> {
+        let name = sighting::config_map(&desired.key.name);
+        let map = self.kubernetes.config_map(&desired.key.namespace, &name).await?;
+        let told = sighting::fresh(&map.and_then(|map| map.data).unwrap_or_default(), self.clock.now());
+        let seen = plan.addresses.iter().filter_map(|(ordinal, held)| {
+            held.outside.as_ref()?;
+            let node = internal.get(ordinal)?.as_ref().ok()?.node;
+            let mut results = told.iter().map(|sighting| ProbeResult {
+                outcome: sighting.of(node),
+                through: held.address,
+                from: sighting.from.clone(),
+            });
+            let first = results.next()?;
+            let worst =
+                if first.outcome.is_err() { None } else { results.find(|result| result.outcome.is_err()) };
+            Some((*ordinal, worst.unwrap_or(first)))
+        });
+        Ok(seen.collect())
     }
 }
 

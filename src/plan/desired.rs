@@ -10,7 +10,7 @@ use super::Problem;
 use crate::{
     api::{
         Bandwidth, BrokerOverride, KafkaExternalAccess, KafkaExternalAccessSpec, MetricsEndpoint, Mode,
-        OnDelete, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol,
+        OnDelete, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol, Vantage,
         conditions::Reason,
     },
     cloud::limits::BandwidthLimits,
@@ -56,6 +56,8 @@ pub struct Desired {
     pub probe_interval: Duration,
     /// Limit for each step of a probe.
     pub probe_timeout: Duration,
+    /// Whose view counts.
+    pub probe_from: Vantage,
     /// Where the brokers' byte counters are.
     pub metrics: Option<MetricsEndpoint>,
 }
@@ -158,6 +160,7 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         advertised_hosts: advertised_hosts(spec)?,
         replace: replace(object)?,
         probe_interval: duration("probe.interval", &spec.probe.interval)?,
+        probe_from: spec.probe.from,
         probe_timeout: duration("probe.timeout", &spec.probe.timeout)?,
         metrics: spec.metrics.clone(),
     })

@@ -265,7 +265,7 @@ pub fn judge(plan: &Plan, kafka: &KafkaState, ordinal: Ordinal) -> Option<ProbeV
     let probe = kafka.probes.get(&ordinal)?;
     let at = probe.through;
     let bad = |reason, text: String| Some(ProbeVerdict::Bad(Problem::new(reason, text)));
-    let seen = match &probe.report.outcome {
+    let seen = match &probe.outcome {
         Ok(seen) => seen,
         Err(error) => {
             return bad(

@@ -13,7 +13,7 @@ use crate::{
     api::KafkaExternalAccessStatus,
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
-    kafka::{BrokerView, ClusterState, KafkaError, probe, traffic::TrafficError},
+    kafka::{BrokerView, ClusterState, KafkaError, probe::Report, sighting::Seen, traffic::TrafficError},
     plan::{PodIdentity, usage::Sample},
 };
 
@@ -207,10 +207,18 @@ pub struct KafkaState {
 /// A probe through the address of a broker.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
-    /// What it found.
-    pub report: probe::Report,
+    /// Who answered, and what it told; or why a client would fail.
+    pub outcome: Result<Seen, String>,
     /// Through this address.
     pub through: Ipv4Addr,
     /// Where it was measured from.
     pub from: String,
+}
+
+impl ProbeResult {
+    /// What the operator's own probe found.
+    pub fn new(report: Report, through: Ipv4Addr, from: String) -> Self {
+        let outcome = report.outcome.map(|view| Seen { node: view.node, advertised: view.advertised });
+        Self { outcome: outcome.map_err(|error| error.to_string()), through, from }
+    }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{
         BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, KafkaExternalAccess,
-        KafkaExternalAccessStatus, Mode, Summary,
+        KafkaExternalAccessStatus, Mode, Summary, Vantage,
         conditions::{ConditionType, Reason},
     },
     domain::{AddressId, ErrorClass, Ordinal},
@@ -172,7 +172,9 @@ impl Teller<'_> {
     /// | no rule admits the served port | False `SecurityGroupBlocks` |
     /// | a probe that contradicts the spec, or fails after it once worked | False, with its reason |
     /// | a probe that never worked from here | Unknown `NeverReachedFromHere` |
+    /// | the same, seen by a client's machine | False `Unreachable` |
     /// | nothing to probe yet | Unknown `NotProbed` |
+    /// | no client's machine has reported lately | Unknown `NoReport` |
     /// | the cloud cannot be read, so nobody knows which address is whose | Unknown `NotProbed`, in these words |
     /// | all good | True |
     fn reachable(&self) -> Finding {
@@ -195,7 +197,7 @@ impl Teller<'_> {
                 Some(ProbeVerdict::Good) => good += 1,
                 Some(ProbeVerdict::Bad(problem)) => {
                     let worked = self.memory.reached.contains_key(ordinal) || self.worked_before(*ordinal);
-                    if problem.reason != Reason::Unreachable || worked {
+                    if problem.reason != Reason::Unreachable || worked || self.clients_tell() {
                         return Finding { kind, status: Status::False, problem };
                     }
                     unknown.get_or_insert_with(|| {
@@ -206,8 +208,7 @@ impl Teller<'_> {
                     });
                 }
                 None => {
-                    unknown
-                        .get_or_insert_with(|| Problem::new(Reason::NotProbed, Reason::NotProbed.meaning()));
+                    unknown.get_or_insert_with(|| self.not_seen());
                 }
             }
         }
@@ -216,6 +217,16 @@ impl Teller<'_> {
             None if good == 0 => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
             None => Finding::plain(kind, Status::True, Reason::Reachable),
         }
+    }
+
+    /// What does not work there does not work, whatever was before.
+    fn clients_tell(&self) -> bool {
+        self.desired.probe_from == Vantage::Reports
+    }
+
+    fn not_seen(&self) -> Problem {
+        let reason = if self.clients_tell() { Reason::NoReport } else { Reason::NotProbed };
+        Problem::new(reason, [reason.meaning(), reason.remedy()].join(" ").trim())
     }
 
     fn reachable_as_before(&self) -> Finding {
@@ -386,7 +397,11 @@ impl Teller<'_> {
         let worked = self.memory.reached.contains_key(&ordinal) || self.worked_before(ordinal);
         let reachable = match judge(self.plan, kafka, ordinal)? {
             ProbeVerdict::Good => Status::True,
-            ProbeVerdict::Bad(problem) if problem.reason == Reason::Unreachable && !worked => Status::Unknown,
+            ProbeVerdict::Bad(problem)
+                if problem.reason == Reason::Unreachable && !worked && !self.clients_tell() =>
+            {
+                Status::Unknown
+            }
             ProbeVerdict::Bad(_) => Status::False,
         };
         let unchanged = before.filter(|before| before.reachable == reachable.word());

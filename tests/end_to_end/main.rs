@@ -20,3 +20,4 @@ mod refusals;
 mod replicas;
 mod restart;
 mod schema;
+mod vantage;

@@ -518,7 +518,7 @@ impl Case {
             id => Ok(view(id.parse().expect("a broker"), false)),
         };
         let through = self.outside(ordinal).parse().expect("an address");
-        ProbeResult { report: Report { passed: vec![], outcome }, through, from: "operator at node".into() }
+        ProbeResult::new(Report { passed: vec![], outcome }, through, "operator at node".into())
     }
 
     fn view(&self, ordinal: u32, stored: [Option<&str>; 3]) -> BrokerView {

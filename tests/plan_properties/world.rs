@@ -262,7 +262,7 @@ impl World {
             let table = if outside { self.outside_table() } else { view.advertised.clone() };
             if open { Ok(BrokerView { advertised: table, ..view }) } else { refused() }
         });
-        ProbeResult { report: Report { passed: vec![], outcome }, through, from: "operator at node".into() }
+        ProbeResult::new(Report { passed: vec![], outcome }, through, "operator at node".into())
     }
 
     fn outside_table(&self) -> BTreeMap<NodeId, Endpoint> {

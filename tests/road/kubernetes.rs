@@ -72,6 +72,14 @@ impl ApiServer {
         self.state.lock().expect("not poisoned")
     }
 
+    /// Somebody sets one key of a ConfigMap.
+    pub fn put_config_map(&self, name: &str, key: &str, value: &str) {
+        let mut state = self.lock();
+        let map = state.config_maps.entry(name.to_owned()).or_default();
+        map.metadata.name = Some(name.to_owned());
+        map.data.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+    }
+
     pub fn put_access(&self, mut object: KafkaExternalAccess) {
         let mut state = self.lock();
         state.stamp(&mut object.metadata);

@@ -5,6 +5,7 @@ mod kubernetes;
 mod limits;
 mod tap;
 mod usage;
+mod vantage;
 mod world;
 
 use std::{collections::BTreeSet, time::Duration};
