@@ -19,7 +19,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    domain::{AccessKey, Endpoint, NodeId},
+    domain::{AccessKey, Endpoint, NodeId, innermost},
     kafka::{
         BrokerView, Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target,
         Tls,
@@ -163,7 +163,10 @@ async fn report(maps: &Api<ConfigMap>, name: &str, checked: &Checked) -> Result<
         Err(kube::Error::Api(status)) if status.code == 404 => {
             Err(format!("ConfigMap {name} does not exist; create it once: kubectl create configmap {name}"))
         }
-        Err(error) => Err(format!("what was seen could not be reported: {error}")),
+        Err(kube::Error::Api(status)) => {
+            Err(format!("what was seen could not be reported: {}", status.message))
+        }
+        Err(error) => Err(format!("what was seen could not be reported: {}", innermost(&error))),
     }
 }
 

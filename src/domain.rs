@@ -82,6 +82,15 @@ pub struct AccessKey {
     pub name: String,
 }
 
+/// The innermost cause says what happened; the outer ones repeat what was tried.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// The text is not `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not namespace/name")]

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duratio
 use clap::Args;
 
 use crate::{
-    api::KafkaExternalAccess,
+    api::{Cost, KafkaExternalAccess},
     cloud::openstack::{CallObserver, CallOutcome, OpenStackClouds},
     domain::{AccessKey, ClusterId},
     kafka::admin::TcpBrokers,
@@ -13,14 +13,16 @@ use crate::{
         Kubernetes, KubernetesError,
         api::{KubeApi, client},
     },
-    observe::{Freshness, Intervals, Observer},
+    observe::{Freshness, Observer, Settings},
     plan::{
         Plan, Verdict,
+        cost::{self, Prices},
         desired::{Desired, desired},
         memory::Memory,
+        observed::Observed,
         plan,
     },
-    runtime::clock::SystemClock,
+    runtime::{clock::SystemClock, prices::PriceArgs},
     seams::Clock,
 };
 
@@ -41,6 +43,9 @@ pub struct PlanArgs {
     /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
     #[arg(long, env = "KEA_CLUSTER_ID")]
     pub cluster_id: Option<String>,
+    /// What the cloud charges
+    #[command(flatten)]
+    pub prices: PriceArgs,
 }
 
 /// Why nothing can be shown.
@@ -90,8 +95,8 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)));
     let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
-    let intervals = Intervals { drift: Duration::ZERO, metrics: Duration::ZERO };
-    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, intervals);
+    let settings = Settings { prices: args.prices.prices(), ..Settings::default() };
+    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, settings);
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;
     let mut memory = Memory::new(clock.now());
     memory.see(&desired, &observed, clock.now());
@@ -105,7 +110,11 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
             decided = plan(&desired, &observed, &memory, clock.now());
         }
     }
-    Ok((in_words(&desired, &decided), !decided.outstanding.is_empty()))
+    let mut text = in_words(&desired, &decided);
+    if let Some(prices) = &observed.prices {
+        text.push_str(&costs(prices, &desired, &observed));
+    }
+    Ok((text, !decided.outstanding.is_empty()))
 }
 
 /// The object as it would be: from the API server, or the file's spec on what the API server has of that name.
@@ -134,6 +143,16 @@ async fn object(
             Ok(wanted)
         }
     }
+}
+
+fn costs(prices: &Prices, desired: &Desired, observed: &Observed) -> String {
+    let now = cost::now(prices, &observed.own.status.brokers);
+    let after = cost::afterwards(prices, desired, observed);
+    let Cost { currency, per_month, addresses, bandwidth, traffic } = after;
+    format!(
+        "costs {per_month} {currency} a month (addresses {addresses}, limits {bandwidth}, traffic as now {traffic}); now {}\n",
+        now.per_month
+    )
 }
 
 fn in_words(desired: &Desired, decided: &Plan) -> String {

@@ -15,7 +15,7 @@ pub mod conditions;
 mod status;
 
 pub use status::{
-    BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, KafkaExternalAccessStatus, Summary,
+    BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, Cost, KafkaExternalAccessStatus, Summary,
 };
 
 /// Finalizer on the object, and on a Secret in use by one: nothing of ours is left in the cloud when it goes.
@@ -46,6 +46,7 @@ pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".status.bootstrapServers"),
     printcolumn(name = "Egress", type_ = "string", json_path = ".status.summary.egress", priority = 1),
     printcolumn(name = "Ingress", type_ = "string", json_path = ".status.summary.ingress", priority = 1),
+    printcolumn(name = "Cost", type_ = "string", json_path = ".status.summary.cost", priority = 1),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
     printcolumn(
         name = "Reason",

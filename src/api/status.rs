@@ -34,6 +34,9 @@ pub struct KafkaExternalAccessStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
     pub brokers: Vec<BrokerStatus>,
+    /// What the addresses cost, where the operator knows prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// QoS policies that the operator keeps for this object, by name; each goes when no address has it any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 64)))]
@@ -42,6 +45,28 @@ pub struct KafkaExternalAccessStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(max = 1024)))]
     pub plan: Vec<String>,
+}
+
+/// An estimate of what the object's addresses cost in a month of 730 hours, from the operator's prices. The user's own
+/// addresses are not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// For example `EUR`.
+    #[schemars(length(max = 8))]
+    pub currency: String,
+    /// The sum of the three below, for example `173.74`.
+    #[schemars(length(max = 48))]
+    pub per_month: String,
+    /// For having the addresses, idle ones as well.
+    #[schemars(length(max = 48))]
+    pub addresses: String,
+    /// For their limits: the greater of both directions.
+    #[schemars(length(max = 48))]
+    pub bandwidth: String,
+    /// For what the brokers send, if they go on as they do now.
+    #[schemars(length(max = 48))]
+    pub traffic: String,
 }
 
 /// Texts for columns.
@@ -59,6 +84,10 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ingress: Option<String>,
+    /// What the addresses cost in a month: `173.74 EUR`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub cost: Option<String>,
 }
 
 /// One broker.

@@ -21,9 +21,12 @@ use crate::{
         failure::{Cause, Failure},
         memory::Memory,
         observed::Observed,
-        plan, status,
+        plan, status, usage,
     },
-    report::events::{self, Note},
+    report::{
+        events::{self, Note},
+        objects::Objects,
+    },
     seams::{Clock, Leadership, Random},
 };
 
@@ -50,6 +53,8 @@ pub struct Reconciler {
     pub memories: Mutex<BTreeMap<AccessKey, (Uid, Memory)>>,
     /// Warnings that were told, so that they are told once.
     pub told: Mutex<BTreeSet<String>>,
+    /// What scrapes show of each object.
+    pub objects: Objects,
     /// Makes names of events unique.
     pub serial: AtomicU64,
 }
@@ -102,6 +107,7 @@ impl Reconciler {
             return Ok(Outcome::default());
         };
         let status = status::status(&desired, &result.observed, &memory, &result.plan, &result.failures, now);
+        self.objects.show(key, &status, usage::counters(&memory.usage));
         self.remember(&desired, memory);
         let mut notes = result.done;
         notes.extend(self.untold(&desired, events::warnings(&result.plan)));
@@ -263,6 +269,7 @@ impl Reconciler {
 
     /// Keeps nothing of an object that is gone.
     pub fn forget(&self, key: &AccessKey) {
+        self.objects.forget(key);
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.observer.forget(key);
     }

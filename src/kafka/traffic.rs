@@ -4,6 +4,8 @@
 
 use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
+use crate::domain::innermost;
+
 /// For one reading, connection included.
 const LIMIT: Duration = Duration::from_secs(10);
 /// A broker with thousands of partitions shows some ten MB.
@@ -77,13 +79,13 @@ pub(super) async fn read(meter: &Meter) -> Result<Traffic, TrafficError> {
     let no_answer = |reason: String| TrafficError::NoAnswer { at: meter.at, reason };
     let http = HTTP.as_ref().map_err(|error| no_answer(error.clone()))?;
     let url = format!("http://{}{}", meter.at, meter.path);
-    let mut answer = http.get(url).send().await.map_err(|error| no_answer(cause(&error)))?;
+    let mut answer = http.get(url).send().await.map_err(|error| no_answer(innermost(&error)))?;
     if !answer.status().is_success() {
         return Err(TrafficError::Status { at: meter.at, status: answer.status().as_u16() });
     }
     let mut sum = Sum::new(meter);
     let mut bytes = 0_usize;
-    while let Some(chunk) = answer.chunk().await.map_err(|error| no_answer(cause(&error)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| no_answer(innermost(&error)))? {
         bytes += chunk.len();
         if bytes > MOST_BYTES {
             return Err(TrafficError::TooMuch);
@@ -91,15 +93,6 @@ pub(super) async fn read(meter: &Meter) -> Result<Traffic, TrafficError> {
         sum.take(&chunk)?;
     }
     sum.end()
-}
-
-/// The innermost cause: the outer ones repeat the URL.
-fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 /// Adds both counters up over all network threads, line by line as the text comes.

@@ -242,7 +242,7 @@ impl Observer {
 
     /// What was read before this moment is too old to find drift.
     fn drift_begins(&self) -> Duration {
-        self.clock.monotonic().saturating_sub(self.intervals.drift)
+        self.clock.monotonic().saturating_sub(self.settings.drift)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 impl Observer {
     /// Reads the counters of all brokers, where the spec says how and the last time is long enough ago.
     pub(super) async fn meter(&self, desired: &Desired, pods: &BTreeMap<Ordinal, PodView>) -> Metering {
-        let interval = self.intervals.metrics;
+        let interval = self.settings.metrics;
         let Some(endpoint) = &desired.metrics else { return Metering::default() };
         if !self.is_time(desired) {
             return Metering { interval, readings: BTreeMap::new() };
@@ -52,7 +52,7 @@ impl Observer {
         let now = self.clock.monotonic();
         let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
         let due =
-            metered.get(&desired.key).is_none_or(|last| now.saturating_sub(*last) >= self.intervals.metrics);
+            metered.get(&desired.key).is_none_or(|last| now.saturating_sub(*last) >= self.settings.metrics);
         if due {
             metered.insert(desired.key.clone(), now);
         }

@@ -12,7 +12,7 @@ use crate::{
     domain::{AccessKey, ClusterId},
     kafka::Brokers,
     kubernetes::{Kubernetes, KubernetesError},
-    plan::{desired::Desired, observed::Observed},
+    plan::{cost::Prices, desired::Desired, observed::Observed},
     seams::Clock,
 };
 
@@ -35,19 +35,21 @@ pub struct Observer {
     cluster: ClusterId,
     /// Where probes are measured from, for people.
     vantage: String,
-    intervals: Intervals,
+    settings: Settings,
     sightings: cloud::Sightings,
     probes: Mutex<BTreeMap<AccessKey, kafka::Probes>>,
     metered: Mutex<BTreeMap<AccessKey, Duration>>,
 }
 
-/// How often is looked at what sends no event.
-#[derive(Clone, Copy, Debug)]
-pub struct Intervals {
-    /// The cloud, although nothing is known to have happened.
+/// What the operator was told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How often the cloud is looked at, although nothing is known to have happened.
     pub drift: Duration,
-    /// The brokers' byte counters.
+    /// How often the brokers' byte counters are read.
     pub metrics: Duration,
+    /// What the cloud charges.
+    pub prices: Option<Prices>,
 }
 
 impl Observer {
@@ -59,7 +61,7 @@ impl Observer {
         clock: Arc<dyn Clock>,
         cluster: ClusterId,
         vantage: String,
-        intervals: Intervals,
+        settings: Settings,
     ) -> Self {
         Self {
             kubernetes,
@@ -68,7 +70,7 @@ impl Observer {
             clock,
             cluster,
             vantage,
-            intervals,
+            settings,
             sightings: cloud::Sightings::default(),
             probes: Mutex::default(),
             metered: Mutex::default(),
@@ -96,6 +98,7 @@ impl Observer {
             kafka: None,
             files: seen.files,
             metering,
+            prices: self.settings.prices.clone(),
         };
         Ok((observed, freshness))
     }

@@ -62,6 +62,17 @@ pub fn told(
     })
 }
 
+/// The greater limit of the two directions that the spec wants for a broker, in Mbit/s.
+pub fn wanted_mbps(desired: &Desired, cloud: Option<&CloudView>, ordinal: Ordinal) -> Option<u32> {
+    match desired.limit_for(ordinal)? {
+        WantedLimit::Managed(limits) => limits.egress_mbps.max(limits.ingress_mbps),
+        named => {
+            let policy = policy(named, cloud?).ok()?;
+            policy.egress_kbps.max(policy.ingress_kbps).map(|kbps| kbps.div_ceil(1000))
+        }
+    }
+}
+
 /// The limits of a former status, where it had any.
 pub fn only(told: &BrokerBandwidth) -> Option<BrokerBandwidth> {
     let BrokerBandwidth { limit_egress_mbps, limit_ingress_mbps, .. } = *told;

@@ -5,6 +5,7 @@
 //! | `desired.rs` | is the spec servable, and what does it want |
 //! | `bindings.rs` | which address leads to which broker |
 //! | `limits.rs` | how much an address may carry |
+//! | `cost.rs` | what the addresses cost |
 //! | `leftovers.rs` | what happens to addresses that no broker needs |
 //! | `exposure.rs` | may an address be bound to a port at all |
 //! | `listeners.rs` | what each broker should advertise, and how it learns it |
@@ -32,6 +33,7 @@ pub use crate::cloud::Outside;
 
 mod bindings;
 mod conditions;
+pub mod cost;
 mod deletion;
 pub mod desired;
 mod exposure;

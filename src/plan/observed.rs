@@ -14,7 +14,7 @@ use crate::{
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{BrokerView, ClusterState, KafkaError, probe::Report, sighting::Seen, traffic::TrafficError},
-    plan::{PodIdentity, usage::Sample},
+    plan::{PodIdentity, cost::Prices, usage::Sample},
 };
 
 /// Everything that one decision rests on.
@@ -38,6 +38,8 @@ pub struct Observed {
     pub files: Option<ConfigMap>,
     /// How much the listeners have carried, as far as it was read for this look.
     pub metering: Metering,
+    /// What the cloud charges, as far as the operator was told.
+    pub prices: Option<Prices>,
 }
 
 /// Readings of the brokers' byte counters.

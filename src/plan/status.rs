@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     Plan, Problem, Verdict,
     conditions::{Finding, Status, merge, shortened, to_seconds},
+    cost,
     desired::Desired,
     exposure,
     failure::Failure,
@@ -48,6 +49,7 @@ pub fn status(
         project_id: project,
         bootstrap_servers: teller.bootstrap(),
         hosts: teller.hosts(),
+        cost: observed.prices.as_ref().map(|prices| cost::now(prices, &brokers)),
         managed_policies: limits::recorded(desired, observed, memory),
         summary: Some(teller.summary(&brokers)),
         brokers,
@@ -486,6 +488,8 @@ impl Teller<'_> {
         let (egress, ingress) = (used(|used| used.egress_mbps), used(|used| used.ingress_mbps));
         let wanted = brokers.iter().filter(|broker| broker.state != BrokerState::Idle);
         let ready = brokers.iter().filter(|broker| broker.state == BrokerState::Ready).count();
-        Summary { ready: format!("{ready}/{}", wanted.count()), egress, ingress }
+        let cost = self.observed.prices.as_ref().map(|prices| cost::now(prices, brokers));
+        let cost = cost.map(|cost| format!("{} {}", cost.per_month, cost.currency));
+        Summary { ready: format!("{ready}/{}", wanted.count()), egress, ingress, cost }
     }
 }

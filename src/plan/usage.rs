@@ -81,6 +81,12 @@ pub(super) fn unread(usage: &Usage, desired: &Desired) -> Option<Problem> {
     Some(Problem::new(Reason::MetricsUnreadable, text))
 }
 
+/// The counters of each broker, as read last.
+pub fn counters(usage: &Usage) -> BTreeMap<Ordinal, Traffic> {
+    let last = |(ordinal, broker): (&Ordinal, &BrokerUsage)| Some((*ordinal, broker.samples.back()?.traffic));
+    usage.iter().filter_map(last).collect()
+}
+
 /// What a broker's status says, beside its limits.
 pub fn told(usage: &Usage, ordinal: Ordinal, limits: Option<BrokerBandwidth>) -> Option<BrokerBandwidth> {
     let Some(broker) = usage.get(&ordinal) else { return limits };

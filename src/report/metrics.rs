@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' conventions. Labels hold neither names of objects nor identifiers.
+//! Metrics in Prometheus' conventions. Labels hold no identifiers, and names only of objects that exist.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -8,6 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::objects::Objects;
 use crate::cloud::openstack::{CallObserver, CallOutcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,6 +30,8 @@ pub struct Metrics {
     reconciles: Family<Result, Counter>,
     reconcile_seconds: Histogram,
     leader: Gauge,
+    /// Of each object.
+    pub objects: Objects,
 }
 
 const SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -47,6 +50,8 @@ impl Default for Metrics {
         registry.register("reconciles", "Reconciles by result", reconciles.clone());
         let help = "Time of a reconcile";
         registry.register_with_unit("reconcile_duration", help, Unit::Seconds, reconcile_seconds.clone());
+        let objects = Objects::default();
+        registry.register_collector(Box::new(objects.clone()));
         registry.register("leader", "1 while this replica may write", leader.clone());
         Self {
             registry: Mutex::new(registry),
@@ -55,6 +60,7 @@ impl Default for Metrics {
             reconciles,
             reconcile_seconds,
             leader,
+            objects,
         }
     }
 }
@@ -70,6 +76,9 @@ impl Metrics {
     /// Whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        if !leads {
+            self.objects.forget_all();
+        }
     }
 
     /// The exposition text.

@@ -19,7 +19,7 @@ use crate::{
         Kubernetes, KubernetesError,
         api::{KubeApi, client},
     },
-    observe::{Intervals, Observer},
+    observe::{Observer, Settings},
     plan::desired,
     report::metrics::Metrics,
     seams::{Clock, Random},
@@ -28,10 +28,12 @@ use crate::{
 pub mod clock;
 pub mod http;
 pub mod lease;
+pub mod prices;
 pub mod telemetry;
 
 use clock::{SystemClock, SystemRandom};
 use lease::LeaseHolder;
+use prices::PriceArgs;
 use telemetry::LogFormat;
 
 /// Reconciles at the same time; each object by one of them.
@@ -66,6 +68,9 @@ pub struct RunArgs {
     /// How often the brokers' byte counters are read, for example `60s`
     #[arg(long, env = "KEA_METRICS_INTERVAL", default_value = "60s", value_parser = interval)]
     pub metrics_interval: Duration,
+    /// What the cloud charges
+    #[command(flatten)]
+    pub prices: PriceArgs,
     /// How log lines look
     #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -171,7 +176,7 @@ fn reconciler(
         clock.clone(),
         cluster,
         vantage,
-        Intervals { drift: args.drift_interval, metrics: args.metrics_interval },
+        Settings { drift: args.drift_interval, metrics: args.metrics_interval, prices: args.prices.prices() },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),
@@ -191,6 +196,7 @@ fn reconciler(
         instance,
         memories: Mutex::default(),
         told: Mutex::default(),
+        objects: metrics.objects.clone(),
         serial: AtomicU64::new(0),
     })
 }

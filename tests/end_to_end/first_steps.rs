@@ -196,6 +196,8 @@ fn the_plan_command_shows_what_an_apply_would_lead_to_before_anything_exists() {
             assert!(text.contains(&format!("allocate an address for kafka-{ordinal}")), "{text}");
         }
         assert!(text.contains("no broker is restarted"), "{text}");
+        let (_, text) = preview(world, &["-f", file, "--currency", "EUR", "--price-address-hour", "0.004"]);
+        assert!(text.contains("costs 8.76 EUR a month") && text.contains("; now 0.00"), "{text}");
         assert_eq!(world.neutron.mutations(), []);
         assert!(world.access().await.is_none());
 

@@ -269,6 +269,7 @@ impl Case {
             kafka: self.kafka.as_ref().map(|kinds| self.kafka_state(kinds)),
             files: self.files(),
             metering: self.metering(),
+            prices: None,
         }
     }
 

@@ -195,6 +195,7 @@ impl World {
             cloud: CloudState::Seen(Box::new(self.cloud())),
             files: None,
             metering: Metering::default(),
+            prices: None,
             kafka: asked_by.map(|plan| self.kafka(plan)),
         }
     }

@@ -60,6 +60,9 @@ async fn limits_in_mbit_per_s_become_one_policy_that_follows_them_and_goes_with_
     assert_eq!(world.tap.writes(Seam::Cloud), writes);
     assert_eq!(limits(&world), [(Some(100), Some(50)); 3]);
     assert_eq!(world.status().managed_policies, [NAME]);
+    let cost = world.status().cost.expect("prices are known");
+    assert_eq!((cost.addresses.as_str(), cost.bandwidth.as_str()), ("8.76", "109.50"));
+    assert_eq!(world.status().summary.expect("a summary").cost.as_deref(), Some("118.26 EUR"));
     world.tap.clear();
     world.edit(|spec| spec["addresses"]["bandwidth"] = json!({"egressMbps": 200}));
     world.settle_until_ready().await;

@@ -23,7 +23,9 @@ use kafka_external_access::{
     domain::{AccessKey, ClusterId, SecurityGroupId},
     kafka::Brokers,
     kubernetes::Kubernetes,
-    observe::{Intervals, Observer},
+    observe::{Observer, Settings},
+    plan::cost::Prices,
+    report::objects::Objects,
     seams::{Clock, Leadership, Random},
 };
 use serde_json::{Value, json};
@@ -295,6 +297,13 @@ impl World {
 }
 
 /// A rule that admits everybody to one port.
+/// What the simulated cloud charges.
+fn prices() -> Prices {
+    let money = |text: &str| text.parse().expect("an amount");
+    let (address_hour, mbps_hour, gb) = (money("0.004"), money("0.0005"), money("0.02"));
+    Prices { currency: "EUR".to_owned(), address_hour, mbps_hour, gb }
+}
+
 pub fn rule(port: u16) -> IngressRule {
     IngressRule {
         id: format!("rule-{port}"),
@@ -327,7 +336,7 @@ fn operator(
         clock.clone(),
         ClusterId::new("cluster"),
         "operator at node-1".into(),
-        Intervals { drift: DRIFT, metrics: Duration::from_secs(60) },
+        Settings { drift: DRIFT, metrics: Duration::from_secs(60), prices: Some(prices()) },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),
@@ -347,6 +356,7 @@ fn operator(
         instance: "operator-0".into(),
         memories: Mutex::default(),
         told: Mutex::default(),
+        objects: Objects::default(),
         serial: AtomicU64::new(0),
     })
 }

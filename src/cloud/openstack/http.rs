@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::wire::ErrorBody;
 use crate::{
     cloud::{CloudError, CloudFault},
+    domain::innermost,
     kafka::SecretText,
     seams::Clock,
 };
@@ -314,13 +315,8 @@ async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, Body> {
     Ok(body)
 }
 
-/// The innermost cause says what happened; the outer ones repeat the URL.
 fn in_words(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let text = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
+    let text = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
     text.chars().take(300).collect()
 }
 

@@ -1,0 +1,201 @@
+//! Metrics of each object, as the last reconcile left it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use crate::{
+    api::{BrokerStatus, KafkaExternalAccessStatus},
+    domain::{AccessKey, Ordinal},
+    kafka::traffic::Traffic,
+};
+
+/// What is shown; only a replica that leads knows anything.
+#[derive(Clone, Debug, Default)]
+pub struct Objects(Arc<Mutex<BTreeMap<AccessKey, Shown>>>);
+
+#[derive(Debug)]
+struct Shown {
+    status: KafkaExternalAccessStatus,
+    traffic: BTreeMap<Ordinal, Traffic>,
+}
+
+impl Objects {
+    /// From now on this is shown for the object.
+    pub fn show(
+        &self,
+        key: &AccessKey,
+        status: &KafkaExternalAccessStatus,
+        traffic: BTreeMap<Ordinal, Traffic>,
+    ) {
+        self.lock().insert(key.clone(), Shown { status: status.clone(), traffic });
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, key: &AccessKey) {
+        self.lock().remove(key);
+    }
+
+    /// Another replica leads.
+    pub fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccessKey, Shown>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    fn is(&self, condition: &str) -> Option<i64> {
+        let found = self.status.conditions.iter().find(|known| known.type_ == condition)?;
+        Some(i64::from(found.status == "True"))
+    }
+}
+
+fn reachable(broker: &BrokerStatus) -> Option<i64> {
+    match broker.health.as_ref()?.reachable.as_str() {
+        "True" => Some(1),
+        "False" => Some(0),
+        _ => None,
+    }
+}
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shown = self.lock();
+        let help = "1 when the condition Ready of the object is True";
+        let mut ready = encoder.encode_descriptor("object_ready", help, None, MetricType::Gauge)?;
+        for (key, object) in shown.iter() {
+            let Some(value) = object.is("Ready") else { continue };
+            ConstGauge::new(value)
+                .encode(ready.encode_family(&[("namespace", &key.namespace), ("name", &key.name)])?)?;
+        }
+        let help = "1 when the broker is reached through its address, 0 when it is not; none: not known";
+        let mut reached = encoder.encode_descriptor("broker_reachable", help, None, MetricType::Gauge)?;
+        for (key, object) in shown.iter() {
+            for broker in &object.status.brokers {
+                let Some(value) = reachable(broker) else { continue };
+                let broker = broker.ordinal.to_string();
+                let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
+                ConstGauge::new(value).encode(reached.encode_family(&labels)?)?;
+            }
+        }
+        drop(shown);
+        self.encode_traffic(&mut encoder)?;
+        self.encode_limits(&mut encoder)?;
+        self.encode_costs(&mut encoder)
+    }
+}
+
+impl Objects {
+    fn encode_traffic(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counters: [(&str, &str, fn(&Traffic) -> u64); 2] = [
+            ("broker_sent", "Sent by the broker's listener, by its own counter", |traffic| traffic.sent),
+            ("broker_received", "Received by the broker's listener, by its own counter", |traffic| {
+                traffic.received
+            }),
+        ];
+        for (metric, help, of) in counters {
+            let mut bytes =
+                encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
+            for (key, object) in self.lock().iter() {
+                for (ordinal, traffic) in &object.traffic {
+                    let broker = ordinal.to_string();
+                    let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
+                    ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_limits(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "What the broker's address may carry in a second";
+        let mut limit = encoder.encode_descriptor("broker_limit_bits", help, None, MetricType::Gauge)?;
+        for (key, object) in self.lock().iter() {
+            for broker in &object.status.brokers {
+                let Some(told) = &broker.bandwidth else { continue };
+                let both = [("egress", told.limit_egress_mbps), ("ingress", told.limit_ingress_mbps)];
+                for (direction, mbps) in both {
+                    let Some(mbps) = mbps else { continue };
+                    let (broker, direction) = (broker.ordinal.to_string(), direction.to_owned());
+                    let labels = [
+                        ("namespace", &key.namespace),
+                        ("name", &key.name),
+                        ("broker", &broker),
+                        ("direction", &direction),
+                    ];
+                    ConstGauge::new(i64::from(mbps) * 1_000_000).encode(limit.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_costs(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Estimate of what the object's addresses cost in a month";
+        let mut cost = encoder.encode_descriptor("cost_per_month", help, None, MetricType::Gauge)?;
+        for (key, object) in self.lock().iter() {
+            let Some(told) = &object.status.cost else { continue };
+            let Ok(amount) = told.per_month.parse::<f64>() else { continue };
+            let labels = [("namespace", &key.namespace), ("name", &key.name), ("currency", &told.currency)];
+            ConstGauge::new(amount).encode(cost.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(objects: &Objects) -> String {
+        let mut registry = Registry::with_prefix("kafka_external_access");
+        registry.register_collector(Box::new(objects.clone()));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text");
+        text
+    }
+
+    #[test]
+    fn what_is_known_of_an_object_is_shown_until_it_is_gone() {
+        let objects = Objects::default();
+        let key: AccessKey = "ydata/kafka".parse().expect("a key");
+        let status = serde_json::from_value(json!({
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            "cost": {"currency": "EUR", "perMonth": "118.26", "addresses": "", "bandwidth": "", "traffic": ""},
+            "brokers": [{
+                "ordinal": 1, "state": "Ready", "bandwidth": {"limitEgressMbps": 100},
+                "health": {"reachable": "False", "from": "here", "lastTransitionTime": ""},
+            }],
+        }))
+        .expect("a status");
+        objects.show(&key, &status, [(Ordinal(1), Traffic { sent: 7, received: 8 })].into());
+        let shown = text(&objects);
+        for line in [
+            r#"kafka_external_access_object_ready{namespace="ydata",name="kafka"} 1"#,
+            r#"kafka_external_access_broker_reachable{namespace="ydata",name="kafka",broker="1"} 0"#,
+            r#"kafka_external_access_broker_sent_bytes_total{namespace="ydata",name="kafka",broker="1"} 7"#,
+            r#"kafka_external_access_broker_received_bytes_total{namespace="ydata",name="kafka",broker="1"} 8"#,
+            r#"kafka_external_access_broker_limit_bits{namespace="ydata",name="kafka",broker="1",direction="egress"} 100000000"#,
+            r#"kafka_external_access_cost_per_month{namespace="ydata",name="kafka",currency="EUR"} 118.26"#,
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+        }
+        objects.forget(&key);
+        assert!(!text(&objects).contains("ydata"));
+    }
+}
