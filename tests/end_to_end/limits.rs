@@ -204,6 +204,12 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         let wide = world.lab.kubectl(&["-n", NAMESPACE, "get", "kea", "-o", "wide"]).expect("columns");
         assert!(wide.contains("20 Mbit/s"), "{wide}");
 
+        let scraped = world.scrape();
+        for metric in ["object_ready", "broker_received_bytes_total", "broker_limit_bits"] {
+            let named = format!("kafka_external_access_{metric}{{namespace=\"ydata\",name=\"kafka\"");
+            assert!(scraped.lines().any(|line| line.starts_with(&named)), "{metric}: {scraped}");
+        }
+
         load.wait().expect("the load ends");
         let idle = |told: &BrokerBandwidth| told.near_limit.is_none() && told.ingress_mbps == Some(0);
         used(world, "the use ends", idle).await;

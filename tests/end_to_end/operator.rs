@@ -83,7 +83,13 @@ impl Operator {
 
     /// What its own metric says.
     pub fn leads(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.listen) else { return false };
+        // The whole line: the help of the metric begins like it.
+        self.scrape().lines().any(|line| line == "kafka_external_access_leader 1")
+    }
+
+    /// Its metrics; nothing where it does not answer.
+    pub fn scrape(&self) -> String {
+        let Ok(mut stream) = TcpStream::connect(self.listen) else { return String::new() };
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.listen);
         let mut page = String::new();
         // A process that was stopped accepts and does not answer.
@@ -91,8 +97,7 @@ impl Operator {
         let asked = patient
             .and_then(|()| stream.write_all(request.as_bytes()))
             .and_then(|()| stream.read_to_string(&mut page));
-        // The whole line: the help of the metric begins like it.
-        asked.is_ok() && page.lines().any(|line| line == "kafka_external_access_leader 1")
+        if asked.is_ok() { page } else { String::new() }
     }
 
     /// SIGSTOP, or SIGCONT.

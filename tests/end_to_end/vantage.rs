@@ -9,13 +9,18 @@ use crate::world::{NAMESPACE, World, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 const SEEN: &str = "kafka-seen-from-outside";
-/// The router as the virtual machine knows it.
-const GATEWAY: &str = "203.0.113.1";
 
-/// A way from the virtual machine to the API server, which it does not have by itself.
-async fn open_a_way(api_server: String) -> u16 {
-    let listener = TcpListener::bind((GATEWAY, 0)).await.expect("a port");
+/// A way from the virtual machine to the API server, which it does not have by itself: a port of its own that leads there.
+fn open_a_way(world: &World, api_server: String) -> u16 {
+    let vm = world.lab.vm().expect("the virtual machine");
+    let bound = std::thread::spawn(move || {
+        vm.enter_network().expect("its network can be entered");
+        std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port")
+    });
+    let listener = bound.join().expect("bound");
+    listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("bound").port();
+    let listener = TcpListener::from_std(listener).expect("a socket");
     tokio::spawn(async move {
         while let Ok((mut from, _)) = listener.accept().await {
             let api_server = api_server.clone();
@@ -30,7 +35,7 @@ async fn open_a_way(api_server: String) -> u16 {
 }
 
 /// What the documents say: one ConfigMap, and an account that may patch it and nothing else. Its kubeconfig.
-async fn account(world: &World) -> String {
+fn account(world: &World) -> String {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/check-report.yaml");
     world.lab.kubectl(&["apply", "-f", file]).expect("the example is accepted");
     let of = ["-n", NAMESPACE, "create", "token", "kafka-check"];
@@ -40,9 +45,7 @@ async fn account(world: &World) -> String {
             .expect("JSON");
     let mut cluster = admin["clusters"][0]["cluster"].clone();
     let server = cluster["server"].as_str().expect("a URL").trim_start_matches("https://").to_owned();
-    let port = open_a_way(server.clone()).await;
-    cluster["server"] = json!(format!("https://{GATEWAY}:{port}"));
-    cluster["tls-server-name"] = json!("kubernetes");
+    cluster["server"] = json!(format!("https://127.0.0.1:{}", open_a_way(world, server)));
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "vm",
         "clusters": [{"name": "lab", "cluster": cluster}],
@@ -62,7 +65,7 @@ fn reachable_rests_on_what_the_clients_machines_see_where_pods_reach_no_floating
         let object = world.reason("Reachable", "Unknown", "NoReport", READY).await;
         let servers = object.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
         let kubeconfig = std::env::temp_dir().join(format!("kafka-check-{}", std::process::id()));
-        std::fs::write(&kubeconfig, account(world).await).expect("a kubeconfig");
+        std::fs::write(&kubeconfig, account(world)).expect("a kubeconfig");
         let check = || -> Output {
             let vm = world.lab.vm().expect("the virtual machine");
             vm.command(env!("CARGO_BIN_EXE_kafka-external-access"))

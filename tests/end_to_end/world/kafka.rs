@@ -101,6 +101,15 @@ impl World {
         listed.map(|text| table(&text)).map_err(|error| error.to_string())
     }
 
+    /// The active controller, as the internal listener shows it.
+    pub fn controller(&self) -> Option<u32> {
+        let listed =
+            self.lab.command("kcat").args(["-L", "-m", "5", "-b", "kafka-0.kafka-headless.ydata.svc:9092"]);
+        let listed = listed.text().ok()?;
+        let line = listed.lines().find(|line| line.contains("(controller)"))?;
+        line.trim().strip_prefix("broker ")?.split(' ').next()?.parse().ok()
+    }
+
     /// What the virtual machine's kcat prints, or why it failed.
     pub fn vm_kcat(&self, args: &[&str]) -> Result<String, String> {
         let vm = self.lab.vm().map_err(|error| error.to_string())?;

@@ -160,6 +160,11 @@ impl World {
         }
     }
 
+    /// Metrics of the operator.
+    pub fn scrape(&self) -> String {
+        self.operator.as_ref().expect("an operator").scrape()
+    }
+
     async fn install_crd(&self) {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/kafkaexternalaccesses.yaml");
         self.lab.kubectl(&["apply", "--server-side", "-f", file]).expect("the CRD is accepted");
