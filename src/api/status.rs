@@ -170,6 +170,14 @@ pub struct BrokerHealth {
     /// Where it was measured from.
     #[schemars(length(max = 253))]
     pub from: String,
+    /// Why a client would fail: a reason of the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// For this broker: the step of the probe that failed, or what is wrong with the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
     /// When `reachable` changed last, RFC 3339.
     #[schemars(length(max = 64))]
     pub last_transition_time: String,

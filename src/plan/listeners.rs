@@ -283,13 +283,19 @@ pub fn judge(plan: &Plan, kafka: &KafkaState, ordinal: Ordinal) -> Option<ProbeV
         let Some(Ok(view)) = kafka.internal.get(ordinal) else { continue };
         match seen.advertised.get(&view.node) {
             Some(advertised) if advertised == endpoint => {}
-            other => {
-                let shown = other.map_or("not at all".to_owned(), ToString::to_string);
+            Some(other) => {
                 let text = format!(
-                    "through {at} broker {} is advertised as {shown} instead of {endpoint}",
+                    "through {at} broker {} is advertised as {other} instead of {endpoint}",
                     view.node
                 );
                 return bad(Reason::StaleAdvertisement, text);
+            }
+            None => {
+                let text = format!(
+                    "broker {} answers, and the brokers do not tell clients of it: the controller has fenced it, or has not registered it; see the broker's log",
+                    view.node
+                );
+                return bad(Reason::BrokerNotRegistered, text);
             }
         }
     }

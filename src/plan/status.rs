@@ -397,14 +397,12 @@ impl Teller<'_> {
         let Some(kafka) = &self.observed.kafka else { return before };
         let Some(probe) = kafka.probes.get(&ordinal) else { return before };
         let worked = self.memory.reached.contains_key(&ordinal) || self.worked_before(ordinal);
-        let reachable = match judge(self.plan, kafka, ordinal)? {
-            ProbeVerdict::Good => Status::True,
-            ProbeVerdict::Bad(problem)
-                if problem.reason == Reason::Unreachable && !worked && !self.clients_tell() =>
-            {
-                Status::Unknown
+        let (reachable, problem) = match judge(self.plan, kafka, ordinal)? {
+            ProbeVerdict::Good => (Status::True, None),
+            ProbeVerdict::Bad(problem) => {
+                let may_be_normal = problem.reason == Reason::Unreachable && !worked && !self.clients_tell();
+                (if may_be_normal { Status::Unknown } else { Status::False }, Some(problem))
             }
-            ProbeVerdict::Bad(_) => Status::False,
         };
         let unchanged = before.filter(|before| before.reachable == reachable.word());
         let since =
@@ -412,6 +410,8 @@ impl Teller<'_> {
         Some(BrokerHealth {
             reachable: reachable.word().to_owned(),
             from: probe.from.clone(),
+            reason: problem.as_ref().map(|problem| problem.reason.to_string()),
+            message: problem.as_ref().map(|problem| shortened(&problem.message)),
             last_transition_time: since,
         })
     }

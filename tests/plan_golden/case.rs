@@ -96,7 +96,7 @@ pub struct Case {
     cluster: String,
     #[serde(default)]
     busy: Vec<u32>,
-    /// `good`, `refused`, or the id of the broker that answers.
+    /// `good`, `refused`, `stale`, `fenced` (broker 1 is), or the id of the broker that answers.
     #[serde(default)]
     probes: BTreeMap<u32, String>,
     #[serde(default)]
@@ -515,6 +515,11 @@ impl Case {
         let outcome = match kind {
             "good" => Ok(view(ordinal, false)),
             "stale" => Ok(view(ordinal, true)),
+            "fenced" => {
+                let mut seen = view(ordinal, false);
+                seen.advertised.remove(&NodeId(1));
+                Ok(seen)
+            }
             "refused" => Err(KafkaError { step: Step::Tcp, fault: KafkaFault::Refused }),
             id => Ok(view(id.parse().expect("a broker"), false)),
         };

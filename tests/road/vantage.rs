@@ -41,6 +41,9 @@ async fn a_report_counts_for_five_minutes_and_the_operator_probes_nothing() {
     told(&world, &sighting(&world, Some("Tcp: no answer")));
     world.reconcile().await;
     assert_eq!(world.condition("Reachable"), ("False".into(), "Unreachable".into()));
+    let health = world.status().brokers[1].health.clone().expect("told");
+    assert_eq!(health.reason.as_deref(), Some("Unreachable"));
+    assert!(health.message.is_some_and(|text| text.contains("seen from vm-1 (192.0.2.7): Tcp: no answer")));
     world.clock.pass(Duration::from_secs(301));
     world.reconcile().await;
     assert_eq!(world.condition("Reachable"), ("Unknown".into(), "NoReport".into()));
