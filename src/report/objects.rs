@@ -91,29 +91,28 @@ impl Collector for Objects {
             }
         }
         drop(shown);
-        self.encode_traffic(&mut encoder)?;
+        let sent = ("broker_sent", "Sent by the broker's listener, by its own counter");
+        self.encode_counter(&mut encoder, sent, |traffic| traffic.sent)?;
+        let received = ("broker_received", "Received by the broker's listener, by its own counter");
+        self.encode_counter(&mut encoder, received, |traffic| traffic.received)?;
         self.encode_limits(&mut encoder)?;
         self.encode_costs(&mut encoder)
     }
 }
 
 impl Objects {
-    fn encode_traffic(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let counters: [(&str, &str, fn(&Traffic) -> u64); 2] = [
-            ("broker_sent", "Sent by the broker's listener, by its own counter", |traffic| traffic.sent),
-            ("broker_received", "Received by the broker's listener, by its own counter", |traffic| {
-                traffic.received
-            }),
-        ];
-        for (metric, help, of) in counters {
-            let mut bytes =
-                encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
-            for (key, object) in self.lock().iter() {
-                for (ordinal, traffic) in &object.traffic {
-                    let broker = ordinal.to_string();
-                    let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
-                    ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
-                }
+    fn encode_counter(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (metric, help): (&str, &str),
+        of: fn(&Traffic) -> u64,
+    ) -> Result<(), fmt::Error> {
+        let mut bytes = encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
+        for (key, object) in self.lock().iter() {
+            for (ordinal, traffic) in &object.traffic {
+                let broker = ordinal.to_string();
+                let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
+                ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
             }
         }
         Ok(())
