@@ -11,9 +11,10 @@ failed=()
 times=()
 last=
 
-# Three labs keep two cores busy: much of a test is waiting. The first is the one of `cargo lab up`.
+# Four labs keep two cores busy: much of a test is waiting. The first is the one of `cargo lab up`.
 base=${XDG_STATE_HOME:-$HOME/.local/state}
-homes=("$base" "$base/kafka-external-access-lab-2" "$base/kafka-external-access-lab-3")
+homes=("$base")
+for number in 2 3 4; do homes+=("$base/kafka-external-access-lab-$number"); done
 LAB_STATE_HOMES=$(IFS=:; echo "${homes[*]}")
 export LAB_STATE_HOMES
 
@@ -75,6 +76,17 @@ finish() {
   exit $((${#failed[@]} > 0))
 }
 
+# Rolls take minutes each. They share the labs with the others from the start, so that none of them is alone at the end.
+rolls=(restart:: migration::)
+end_to_end() {
+  local others=()
+  local roll
+  for roll in "${rolls[@]}"; do others+=(--skip "$roll"); done
+  later end-to-end-rolls cargo test --no-fail-fast --test end_to_end -- --test-threads=2 "${rolls[@]}"
+  part end-to-end cargo test --no-fail-fast --test end_to_end -- "--test-threads=${#homes[@]}" "${others[@]}"
+  collect
+}
+
 needed() { part "$@" || finish; }
 side_by_side=(-- "--test-threads=${#homes[@]}")
 
@@ -90,7 +102,7 @@ collect
 if part labs-up labs_up; then
   part lab-network cargo test --no-fail-fast -p lab --test cloud_network "${side_by_side[@]}"
   part neutron-contract cargo test --no-fail-fast --test neutron_contract "${side_by_side[@]}"
-  part end-to-end cargo test --no-fail-fast --test end_to_end "${side_by_side[@]}"
+  end_to_end
 fi
 labs_down
 finish

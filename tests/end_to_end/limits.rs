@@ -182,7 +182,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         let object = world.condition("Ready", "True", READY).await;
         let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
         let topic = format!("usage-{}", std::process::id());
-        let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1"];
+        let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1:0"];
         world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
         world.cloud.settle().expect("the router follows");
 
@@ -197,7 +197,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         let told = brokers[2].bandwidth.clone().expect("told");
         assert_eq!(told.limit_ingress_mbps, Some(20), "{told:?}");
         assert_eq!(told.source.as_deref(), Some("metrics"));
-        // What broker 1 copies goes over the internal listener.
+        // What the others copy goes over the internal listener.
         let both = |told: &BrokerBandwidth| (told.ingress_mbps, told.egress_mbps) == (Some(20), Some(0));
         used(world, "20 Mbit/s are told", both).await;
         let wide = world.lab.kubectl(&["-n", NAMESPACE, "get", "kea", "-o", "wide"]).expect("columns");
