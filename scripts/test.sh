@@ -82,7 +82,7 @@ end_to_end() {
   local others=()
   local roll
   for roll in "${rolls[@]}"; do others+=(--skip "$roll"); done
-  later end-to-end-rolls cargo test --no-fail-fast --test end_to_end -- --test-threads=2 "${rolls[@]}"
+  later end-to-end-rolls cargo test --no-fail-fast --test end_to_end -- --test-threads=3 "${rolls[@]}"
   part end-to-end cargo test --no-fail-fast --test end_to_end -- "--test-threads=${#homes[@]}" "${others[@]}"
   collect
 }

@@ -2,7 +2,8 @@
 //!
 //! | listener | rollout | the broker | then |
 //! |---|---|---|---|
-//! | left out | | | settled when its address is bound: clients use the internal names (`status.hosts`) |
+//! | left out | | tells its name, or has told it (`status.hosts`) | settled: clients use the internal names |
+//! | left out | | has not told its name yet | waiting, with the reason why |
 //! | wanted | any | cannot be asked | waiting, with the reason from its error |
 //! | wanted | Manual | advertises the endpoint | settled |
 //! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
@@ -53,8 +54,8 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         let view = match kafka.internal.get(&ordinal) {
             Some(Ok(view)) => view,
             Some(Err(error)) => {
-                // Addresses that serve the internal names need nothing from the broker.
-                if desired.listener.is_some() {
+                // Addresses that serve the internal names need nothing from the broker but its name.
+                if desired.listener.is_some() || !has_told_its_name(observed, plan, ordinal) {
                     let restarting = rollout::is_restarting(memory, observed, ordinal);
                     let verdict = restarting.unwrap_or(Verdict::Waiting(problem_of_kafka(error)));
                     plan.brokers.insert(ordinal, verdict);
@@ -70,11 +71,20 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
             }
         };
         match &desired.listener {
-            None => {
-                if let Some(endpoint) = view.advertised.get(&view.node) {
+            None => match view.advertised.get(&view.node) {
+                Some(endpoint) => {
                     plan.endpoints.insert(ordinal, endpoint.clone());
                 }
-            }
+                None if has_told_its_name(observed, plan, ordinal) => {}
+                None => {
+                    plan.wait(
+                        ordinal,
+                        Reason::InProgress,
+                        "the broker is not in its own table of brokers yet",
+                    );
+                    plan.wake_in(SOON);
+                }
+            },
             Some(listener) => {
                 let wanted = wanted(desired, listener, ordinal, view.node, &outside);
                 plan.endpoints.insert(ordinal, wanted.endpoint.clone());
@@ -95,6 +105,13 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         }
         foresee(desired, listener, plan);
     }
+}
+
+/// The line for hosts files is known from an earlier look.
+fn has_told_its_name(observed: &Observed, plan: &Plan, ordinal: Ordinal) -> bool {
+    let Some(held) = plan.addresses.get(&ordinal) else { return false };
+    let start = format!("{} ", held.address);
+    observed.own.status.hosts.iter().any(|line| line.starts_with(&start))
 }
 
 /// The steps that must wait for an address, so that the plan shows the whole road.
