@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -23,8 +23,13 @@ pub struct Turn {
 
 impl Turn {
     /// Waits for a lab that nobody else has: one of those below `$LAB_STATE_HOMES`, else the one of `$XDG_STATE_HOME`.
+    /// Who waits longest is the next: one at a time looks for a free lab, the others wait for that.
     pub fn take() -> Result<Self> {
         let labs = shared_labs();
+        let queue = labs.first().map(|first| first.turn_file().with_extension("queue")).unwrap_or_default();
+        let file = lock_file(&queue)?;
+        let place = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error);
+        let _place = place.to(|| format!("lock {}", queue.display()))?;
         loop {
             for paths in &labs {
                 if let Some(lock) = try_lock(paths)? {
@@ -52,13 +57,17 @@ fn shared_labs() -> Vec<Paths> {
     homes.iter().map(|home| default.with_state_home(home)).collect()
 }
 
-fn try_lock(paths: &Paths) -> Result<Option<Flock<File>>> {
-    let path = paths.turn_file();
+fn lock_file(path: &Path) -> Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).to(|| format!("create {}", parent.display()))?;
     }
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    match Flock::lock(file.to(|| format!("open {}", path.display()))?, FlockArg::LockExclusiveNonblock) {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    file.to(|| format!("open {}", path.display()))
+}
+
+fn try_lock(paths: &Paths) -> Result<Option<Flock<File>>> {
+    let path = paths.turn_file();
+    match Flock::lock(lock_file(&path)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error).to(|| format!("lock {}", path.display())),
