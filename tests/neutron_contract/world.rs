@@ -266,9 +266,11 @@ impl World for Real {
 
     /// Empty: the pool shrinks to one address, and somebody else has that.
     fn set_pool_empty(&self, empty: bool) {
-        let (first, last) =
-            if empty { ("203.0.113.251", "203.0.113.251") } else { ("203.0.113.10", "203.0.113.250") };
-        let pool = json!([{"start": first, "end": last}]);
+        let one = [("203.0.113.251", "203.0.113.251")];
+        let ranges = if empty { &one[..] } else { &CloudFacts::FLOATING_RANGES[..] };
+        let pools: Vec<Value> =
+            ranges.iter().map(|(first, last)| json!({"start": first, "end": last})).collect();
+        let pool = json!(pools);
         let path = format!("/subnets?network_id={}", self.facts().external_network_id);
         let subnet = all(self.admin.network("GET", &path, None).expect("subnets"), "subnets").remove(0);
         if subnet["allocation_pools"] != pool {

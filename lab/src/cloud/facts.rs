@@ -62,6 +62,9 @@ impl CloudFacts {
     pub const SECURITY_GROUP: &str = "kafka";
     /// Name of a policy that every project may use: 100 Mbit/s in both directions.
     pub const QOS_POLICY: &str = "kafka-100";
+    /// First and last floating IP of each pool: the address of the virtual machine is between them.
+    pub const FLOATING_RANGES: [(&str, &str); 2] =
+        [("203.0.113.10", "203.0.113.199"), ("203.0.113.201", "203.0.113.250")];
     /// The region whose endpoints are the services themselves.
     pub const REGION: &str = "RegionOne";
     /// A second region of the same services, whose endpoints are [`CloudFacts::PROXY_KEYSTONE`] and [`CloudFacts::PROXY_NEUTRON`]: who puts a proxy there sees every call.

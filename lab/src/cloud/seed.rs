@@ -13,9 +13,6 @@ use crate::addresses::{EXTERNAL_GATEWAY, EXTERNAL_SUBNET, POD_GATEWAY, POD_SUBNE
 use crate::error::Result;
 use crate::sandbox::Sandbox;
 
-/// First and last floating IP of each pool: the address of the virtual machine is between them.
-const FLOATING_RANGES: [(&str, &str); 2] =
-    [("203.0.113.10", "203.0.113.199"), ("203.0.113.201", "203.0.113.250")];
 /// What clients from outside may reach of a broker.
 const EXTERNAL_LISTENER_PORT: u16 = 9094;
 
@@ -158,7 +155,7 @@ impl Seeding {
     fn external_network(&self) -> Result<String> {
         let name = CloudFacts::EXTERNAL_NETWORK;
         let network = self.ensure("networks", "network", json!({"name": name, "router:external": true}))?;
-        let pools = FLOATING_RANGES.map(|(start, end)| json!({"start": start, "end": end}));
+        let pools = CloudFacts::FLOATING_RANGES.map(|(start, end)| json!({"start": start, "end": end}));
         let subnet = json!({"network_id": network, "name": name, "ip_version": 4, "cidr": EXTERNAL_SUBNET,
             "gateway_ip": EXTERNAL_GATEWAY, "enable_dhcp": false, "allocation_pools": pools});
         self.ensure("subnets", "subnet", subnet)?;
