@@ -556,7 +556,7 @@ pub async fn a_policy_that_an_address_has_is_not_removed(world: &dyn World) {
     let made = create_limited(world, &one(world), &id).await.expect("an address");
     let refusal = fault(cloud.delete_policy(permit(), &id).await);
     assert!(matches!(refusal, CloudFault::QosPolicyInUse(_)), "{refusal:?}");
-    cloud.delete(permit(), &made.id, made.revision).await.expect("released");
+    release(world, &made).await.expect("released");
     cloud.delete_policy(permit(), &id).await.expect("it goes");
 }
 
