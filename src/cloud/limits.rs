@@ -26,6 +26,11 @@ impl BandwidthLimits {
         format!("kea{}{}", part("egress", self.egress_mbps), part("ingress", self.ingress_mbps))
     }
 
+    /// The greater of both directions, in Mbit/s.
+    pub fn greatest(&self) -> Option<u32> {
+        self.egress_mbps.max(self.ingress_mbps)
+    }
+
     /// The rules of its policy: direction and kilobits per second.
     pub fn rules(&self) -> impl Iterator<Item = (Direction, u32)> + use<> {
         let rule = |direction, mbps: Option<u32>| mbps.map(|mbps| (direction, mbps.saturating_mul(1000)));
@@ -74,6 +79,12 @@ impl QosPolicy {
     /// The operator made it, in this project.
     pub fn is_managed_in(&self, project: &ProjectId) -> bool {
         self.project == *project && self.description == MANAGED
+    }
+
+    /// Its limits, rounded up to whole Mbit/s.
+    pub fn limits(&self) -> BandwidthLimits {
+        let mbps = |kbps: Option<u32>| kbps.map(|kbps| kbps.div_ceil(1000));
+        BandwidthLimits { egress_mbps: mbps(self.egress_kbps), ingress_mbps: mbps(self.ingress_kbps) }
     }
 
     /// It says these limits and no other.

@@ -159,14 +159,12 @@ fn changes<'a>(
 pub fn advertises(broker: &BrokerView, wanted: &Wanted<'_>) -> bool {
     let effective = broker.setting(ListenerSetting::AdvertisedListeners).effective.unwrap_or_default();
     let listeners = Listeners::parse(&effective).unwrap_or_default();
-    listeners
-        .get(wanted.name)
-        .is_some_and(|l| l.host == wanted.endpoint.host && l.port == wanted.endpoint.port)
+    listeners.get(wanted.name).is_some_and(|listener| listener.is_at(&wanted.endpoint))
 }
 
 /// True when a value in force or stored contains the endpoint: the broker tells it to clients, now or after a restart.
 pub fn advertises_anywhere(broker: &BrokerView, endpoint: &Endpoint) -> bool {
-    any_entry(broker, &endpoint.host, |entry| entry.host == endpoint.host && entry.port == endpoint.port)
+    any_entry(broker, &endpoint.host, |entry| entry.is_at(endpoint))
 }
 
 /// True when a value in force or stored contains the host, on whatever port.
@@ -207,9 +205,7 @@ pub fn withdraw(own: &BrokerView, name: &str) -> Vec<SettingChange> {
 /// The broker's file says this endpoint by itself, so that it stays when stored settings go.
 pub fn in_file(own: &BrokerView, endpoint: &Endpoint) -> bool {
     let file = own.setting(ListenerSetting::AdvertisedListeners).fixed.unwrap_or_default();
-    Listeners::parse(&file).is_ok_and(|file| {
-        file.iter().any(|listener| listener.host == endpoint.host && listener.port == endpoint.port)
-    })
+    Listeners::parse(&file).is_ok_and(|file| file.iter().any(|listener| listener.is_at(endpoint)))
 }
 
 /// All three settings deleted: the way back when a change did not take. [`decide`] changes nothing where somebody else

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use crate::domain::Endpoint;
+
 /// A list of entries `NAME://host:port`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listeners(Vec<ListenerText>);
@@ -19,6 +21,13 @@ pub struct ListenerText {
     /// The port.
     pub port: u16,
     text: String,
+}
+
+impl ListenerText {
+    /// It names this host and port.
+    pub fn is_at(&self, endpoint: &Endpoint) -> bool {
+        self.host == endpoint.host && self.port == endpoint.port
+    }
 }
 
 /// The text is not one that Kafka takes.

@@ -282,15 +282,13 @@ impl Observer {
         let seen = plan.addresses.iter().filter_map(|(ordinal, held)| {
             held.outside.as_ref()?;
             let node = internal.get(ordinal)?.as_ref().ok()?.node;
-            let mut results = told.iter().map(|sighting| ProbeResult {
+            let results = told.iter().map(|sighting| ProbeResult {
                 outcome: sighting.of(node),
                 through: held.address,
                 from: sighting.from.clone(),
             });
-            let first = results.next()?;
-            let worst =
-                if first.outcome.is_err() { None } else { results.find(|result| result.outcome.is_err()) };
-            Some((*ordinal, worst.unwrap_or(first)))
+            // The first of the worst.
+            Some((*ordinal, results.min_by_key(|result| result.outcome.is_ok())?))
         });
         Ok(seen.collect())
     }

@@ -8,7 +8,7 @@
 //!
 //! A month has 730 hours.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use super::{desired::Desired, limits, observed::Observed};
 use crate::{
@@ -73,17 +73,21 @@ struct Charged {
     egress_mbps: Option<u32>,
 }
 
+impl Charged {
+    /// As the status tells it.
+    fn told(broker: Option<&BrokerStatus>) -> Self {
+        let told = broker.and_then(|broker| broker.bandwidth.as_ref());
+        Self {
+            limit_mbps: told.and_then(|told| told.limit_egress_mbps.max(told.limit_ingress_mbps)),
+            egress_mbps: told.and_then(|told| told.egress_mbps),
+        }
+    }
+}
+
 /// What the addresses of these brokers cost in a month.
 pub fn now(prices: &Prices, brokers: &[BrokerStatus]) -> Cost {
     let own = brokers.iter().filter(|broker| broker.address_id.is_some() && broker.adopted != Some(true));
-    let charged = own.map(|broker| {
-        let told = broker.bandwidth.clone().unwrap_or_default();
-        Charged {
-            limit_mbps: told.limit_egress_mbps.max(told.limit_ingress_mbps),
-            egress_mbps: told.egress_mbps,
-        }
-    });
-    sum(prices, &charged.collect::<Vec<_>>())
+    sum(prices, &own.map(|broker| Charged::told(Some(broker))).collect::<Vec<_>>())
 }
 
 /// What they will cost when nothing is outstanding any more; traffic as it is now.
@@ -94,14 +98,12 @@ pub fn afterwards(prices: &Prices, desired: &Desired, observed: &Observed) -> Co
     let told = &observed.own.status.brokers;
     let kept = told.iter().filter(|broker| broker.address_id.is_some()).map(|broker| Ordinal(broker.ordinal));
     let wanted = observed.stateful_set.iter().flat_map(|set| set.ordinals());
-    let all: std::collections::BTreeSet<Ordinal> = wanted.chain(kept).collect();
+    let all: BTreeSet<Ordinal> = wanted.chain(kept).collect();
     let charged =
         all.into_iter().filter(|ordinal| !desired.chosen_addresses.contains_key(ordinal)).map(|ordinal| {
-            let broker = told.iter().find(|broker| broker.ordinal == ordinal.0);
-            let bandwidth = broker.and_then(|broker| broker.bandwidth.clone()).unwrap_or_default();
-            let before = bandwidth.limit_egress_mbps.max(bandwidth.limit_ingress_mbps);
+            let before = Charged::told(told.iter().find(|broker| broker.ordinal == ordinal.0));
             let wanted = limits::wanted_mbps(desired, observed.cloud.seen(), ordinal);
-            Charged { limit_mbps: wanted.or(before), egress_mbps: bandwidth.egress_mbps }
+            Charged { limit_mbps: wanted.or(before.limit_mbps), ..before }
         });
     sum(prices, &charged.collect::<Vec<_>>())
 }
@@ -109,7 +111,7 @@ pub fn afterwards(prices: &Prices, desired: &Desired, observed: &Observed) -> Co
 fn sum(prices: &Prices, charged: &[Charged]) -> Cost {
     let total =
         |mbps: fn(&Charged) -> Option<u32>| charged.iter().filter_map(mbps).map(u128::from).sum::<u128>();
-    let count = charged.iter().fold(0_u128, |count, _| count + 1);
+    let count = charged.len() as u128;
     let addresses = Money(prices.address_hour.0 * HOURS * count);
     let bandwidth = Money(prices.mbps_hour.0 * HOURS * total(|charged| charged.limit_mbps));
     let traffic = Money(prices.gb.0 * GB_PER_MBPS * total(|charged| charged.egress_mbps) / 1000);

@@ -53,11 +53,10 @@ pub fn told(
 ) -> Option<BrokerBandwidth> {
     let policy = policy(desired.limit_for(ordinal)?, cloud).ok()?;
     let address = cloud.addresses.iter().find(|known| known.id == *address)?;
-    let mbps = |kbps: Option<u32>| kbps.map(|kbps| kbps.div_ceil(1000));
-    let (limit_egress_mbps, limit_ingress_mbps) = (mbps(policy.egress_kbps), mbps(policy.ingress_kbps));
+    let limits = policy.limits();
     (address.qos_policy.as_ref() == Some(&policy.id)).then(|| BrokerBandwidth {
-        limit_egress_mbps,
-        limit_ingress_mbps,
+        limit_egress_mbps: limits.egress_mbps,
+        limit_ingress_mbps: limits.ingress_mbps,
         ..BrokerBandwidth::default()
     })
 }
@@ -65,11 +64,8 @@ pub fn told(
 /// The greater limit of the two directions that the spec wants for a broker, in Mbit/s.
 pub fn wanted_mbps(desired: &Desired, cloud: Option<&CloudView>, ordinal: Ordinal) -> Option<u32> {
     match desired.limit_for(ordinal)? {
-        WantedLimit::Managed(limits) => limits.egress_mbps.max(limits.ingress_mbps),
-        named => {
-            let policy = policy(named, cloud?).ok()?;
-            policy.egress_kbps.max(policy.ingress_kbps).map(|kbps| kbps.div_ceil(1000))
-        }
+        WantedLimit::Managed(limits) => limits.greatest(),
+        named => policy(named, cloud?).ok()?.limits().greatest(),
     }
 }
 
@@ -82,16 +78,14 @@ pub fn only(told: &BrokerBandwidth) -> Option<BrokerBandwidth> {
 
 /// Names of the policies that the operator keeps for this object, and is to remove one day.
 pub fn recorded(desired: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
-    let wanted = managed(desired);
-    let is_there = |name: &&String| match observed.cloud.seen().and_then(|cloud| cloud.policies.get(*name)) {
-        Some(Ok(found)) => observed.cloud.seen().is_some_and(|cloud| {
-            let ours = found.iter().filter(|policy| policy.is_managed_in(&cloud.project));
-            ours.clone().any(|policy| !memory.policies_in_use.contains(&policy.id))
-        }),
-        _ => true,
+    let is_there = |name: &&String| {
+        let Some(cloud) = observed.cloud.seen() else { return true };
+        let Some(Ok(found)) = cloud.policies.get(*name) else { return true };
+        let ours = |policy: &QosPolicy| policy.is_managed_in(&cloud.project);
+        found.iter().any(|policy| ours(policy) && !memory.policies_in_use.contains(&policy.id))
     };
     let former = observed.own.status.managed_policies.iter().filter(is_there).cloned();
-    former.chain(wanted).collect::<BTreeSet<_>>().into_iter().collect()
+    former.chain(managed(desired)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn managed(desired: &Desired) -> BTreeSet<String> {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{
-        BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, KafkaExternalAccess,
+        BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, Cost, KafkaExternalAccess,
         KafkaExternalAccessStatus, Mode, Summary, Vantage,
         conditions::{ConditionType, Reason},
     },
@@ -43,15 +43,16 @@ pub fn status(
         CloudState::Seen(cloud) => previous.project_id.clone().or_else(|| Some(cloud.project.to_string())),
         _ => previous.project_id.clone(),
     };
+    let cost = observed.prices.as_ref().map(|prices| cost::now(prices, &brokers));
     KafkaExternalAccessStatus {
         observed_generation: Some(observed.own.generation),
         conditions: merge(&previous.conditions, teller.findings(), observed.own.generation, now),
         project_id: project,
         bootstrap_servers: teller.bootstrap(),
         hosts: teller.hosts(),
-        cost: observed.prices.as_ref().map(|prices| cost::now(prices, &brokers)),
         managed_policies: limits::recorded(desired, observed, memory),
-        summary: Some(teller.summary(&brokers)),
+        summary: Some(teller.summary(&brokers, cost.as_ref())),
+        cost,
         brokers,
         plan: plan.outstanding.iter().take(512).map(|line| shortened(line)).collect(),
     }
@@ -198,8 +199,7 @@ impl Teller<'_> {
             match judge(self.plan, kafka, *ordinal) {
                 Some(ProbeVerdict::Good) => good += 1,
                 Some(ProbeVerdict::Bad(problem)) => {
-                    let worked = self.memory.reached.contains_key(ordinal) || self.worked_before(*ordinal);
-                    if problem.reason != Reason::Unreachable || worked || self.clients_tell() {
+                    if !self.may_be_normal(*ordinal, &problem) {
                         return Finding { kind, status: Status::False, problem };
                     }
                     unknown.get_or_insert_with(|| {
@@ -239,6 +239,12 @@ impl Teller<'_> {
             Some("True") => Finding::plain(kind, Status::True, Reason::Reachable),
             _ => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
         }
+    }
+
+    /// An address that never worked from the operator's place may still work for clients.
+    fn may_be_normal(&self, ordinal: Ordinal, problem: &Problem) -> bool {
+        let worked = self.memory.reached.contains_key(&ordinal) || self.worked_before(ordinal);
+        problem.reason == Reason::Unreachable && !worked && !self.clients_tell()
     }
 
     fn worked_before(&self, ordinal: Ordinal) -> bool {
@@ -396,11 +402,10 @@ impl Teller<'_> {
         let before = previous.and_then(|broker| broker.health.clone());
         let Some(kafka) = &self.observed.kafka else { return before };
         let Some(probe) = kafka.probes.get(&ordinal) else { return before };
-        let worked = self.memory.reached.contains_key(&ordinal) || self.worked_before(ordinal);
         let (reachable, problem) = match judge(self.plan, kafka, ordinal)? {
             ProbeVerdict::Good => (Status::True, None),
             ProbeVerdict::Bad(problem) => {
-                let may_be_normal = problem.reason == Reason::Unreachable && !worked && !self.clients_tell();
+                let may_be_normal = self.may_be_normal(ordinal, &problem);
                 (if may_be_normal { Status::Unknown } else { Status::False }, Some(problem))
             }
         };
@@ -481,14 +486,13 @@ impl Teller<'_> {
         known.filter_map(line).collect()
     }
 
-    fn summary(&self, brokers: &[BrokerStatus]) -> Summary {
+    fn summary(&self, brokers: &[BrokerStatus], cost: Option<&Cost>) -> Summary {
         let used = |rate: fn(&BrokerBandwidth) -> Option<u32>| {
             usage::column(brokers.iter().map(|broker| broker.bandwidth.as_ref().and_then(rate)))
         };
         let (egress, ingress) = (used(|used| used.egress_mbps), used(|used| used.ingress_mbps));
         let wanted = brokers.iter().filter(|broker| broker.state != BrokerState::Idle);
         let ready = brokers.iter().filter(|broker| broker.state == BrokerState::Ready).count();
-        let cost = self.observed.prices.as_ref().map(|prices| cost::now(prices, brokers));
         let cost = cost.map(|cost| format!("{} {}", cost.per_month, cost.currency));
         Summary { ready: format!("{ready}/{}", wanted.count()), egress, ingress, cost }
     }

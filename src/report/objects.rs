@@ -21,7 +21,9 @@ use crate::{
 
 /// What is shown; only a replica that leads knows anything.
 #[derive(Clone, Debug, Default)]
-pub struct Objects(Arc<Mutex<BTreeMap<AccessKey, Shown>>>);
+pub struct Objects(Arc<Mutex<All>>);
+
+type All = BTreeMap<AccessKey, Shown>;
 
 #[derive(Debug)]
 struct Shown {
@@ -50,7 +52,7 @@ impl Objects {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccessKey, Shown>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,87 +73,97 @@ fn reachable(broker: &BrokerStatus) -> Option<i64> {
 }
 
 impl Collector for Objects {
+    /// All of one moment.
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let shown = self.lock();
-        let help = "1 when the condition Ready of the object is True";
-        let mut ready = encoder.encode_descriptor("object_ready", help, None, MetricType::Gauge)?;
-        for (key, object) in shown.iter() {
-            let Some(value) = object.is("Ready") else { continue };
-            ConstGauge::new(value)
-                .encode(ready.encode_family(&[("namespace", &key.namespace), ("name", &key.name)])?)?;
-        }
-        let help = "1 when the broker is reached through its address, 0 when it is not; none: not known";
-        let mut reached = encoder.encode_descriptor("broker_reachable", help, None, MetricType::Gauge)?;
-        for (key, object) in shown.iter() {
-            for broker in &object.status.brokers {
-                let Some(value) = reachable(broker) else { continue };
-                let broker = broker.ordinal.to_string();
-                let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
-                ConstGauge::new(value).encode(reached.encode_family(&labels)?)?;
-            }
-        }
-        drop(shown);
+        encode_conditions(&mut encoder, &shown)?;
+        encode_reachability(&mut encoder, &shown)?;
         let sent = ("broker_sent", "Sent by the broker's listener, by its own counter");
-        self.encode_counter(&mut encoder, sent, |traffic| traffic.sent)?;
+        encode_counter(&mut encoder, &shown, sent, |traffic| traffic.sent)?;
         let received = ("broker_received", "Received by the broker's listener, by its own counter");
-        self.encode_counter(&mut encoder, received, |traffic| traffic.received)?;
-        self.encode_limits(&mut encoder)?;
-        self.encode_costs(&mut encoder)
+        encode_counter(&mut encoder, &shown, received, |traffic| traffic.received)?;
+        encode_limits(&mut encoder, &shown)?;
+        encode_costs(&mut encoder, &shown)
     }
 }
 
-impl Objects {
-    fn encode_counter(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        (metric, help): (&str, &str),
-        of: fn(&Traffic) -> u64,
-    ) -> Result<(), fmt::Error> {
-        let mut bytes = encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
-        for (key, object) in self.lock().iter() {
-            for (ordinal, traffic) in &object.traffic {
-                let broker = ordinal.to_string();
-                let labels = [("namespace", &key.namespace), ("name", &key.name), ("broker", &broker)];
-                ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
+/// The labels that say which object, and one more.
+fn labels<'a>(key: &'a AccessKey, name: &'a str, value: &'a str) -> [(&'a str, &'a str); 3] {
+    [("namespace", &key.namespace), ("name", &key.name), (name, value)]
+}
+
+fn encode_conditions(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "1 when the condition Ready of the object is True";
+    let mut ready = encoder.encode_descriptor("object_ready", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        let Some(value) = object.is("Ready") else { continue };
+        let labels = [("namespace", &key.namespace), ("name", &key.name)];
+        ConstGauge::new(value).encode(ready.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_reachability(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "1 when the broker is reached through its address, 0 when it is not; none: not known";
+    let mut reached = encoder.encode_descriptor("broker_reachable", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        for broker in &object.status.brokers {
+            let Some(value) = reachable(broker) else { continue };
+            let ordinal = broker.ordinal.to_string();
+            let labels = labels(key, "broker", &ordinal);
+            ConstGauge::new(value).encode(reached.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    shown: &All,
+    (metric, help): (&str, &str),
+    of: fn(&Traffic) -> u64,
+) -> Result<(), fmt::Error> {
+    let mut bytes = encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
+    for (key, object) in shown {
+        for (ordinal, traffic) in &object.traffic {
+            let ordinal = ordinal.to_string();
+            let labels = labels(key, "broker", &ordinal);
+            ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_limits(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "What the broker's address may carry in a second";
+    let mut limit = encoder.encode_descriptor("broker_limit_bits", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        for broker in &object.status.brokers {
+            let Some(told) = &broker.bandwidth else { continue };
+            let ordinal = broker.ordinal.to_string();
+            for (direction, mbps) in
+                [("egress", told.limit_egress_mbps), ("ingress", told.limit_ingress_mbps)]
+            {
+                let Some(mbps) = mbps else { continue };
+                let [namespace, name, broker] = labels(key, "broker", &ordinal);
+                let labels = [namespace, name, broker, ("direction", direction)];
+                ConstGauge::new(i64::from(mbps) * 1_000_000).encode(limit.encode_family(&labels)?)?;
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn encode_limits(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "What the broker's address may carry in a second";
-        let mut limit = encoder.encode_descriptor("broker_limit_bits", help, None, MetricType::Gauge)?;
-        for (key, object) in self.lock().iter() {
-            for broker in &object.status.brokers {
-                let Some(told) = &broker.bandwidth else { continue };
-                let both = [("egress", told.limit_egress_mbps), ("ingress", told.limit_ingress_mbps)];
-                for (direction, mbps) in both {
-                    let Some(mbps) = mbps else { continue };
-                    let (broker, direction) = (broker.ordinal.to_string(), direction.to_owned());
-                    let labels = [
-                        ("namespace", &key.namespace),
-                        ("name", &key.name),
-                        ("broker", &broker),
-                        ("direction", &direction),
-                    ];
-                    ConstGauge::new(i64::from(mbps) * 1_000_000).encode(limit.encode_family(&labels)?)?;
-                }
-            }
-        }
-        Ok(())
+fn encode_costs(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "Estimate of what the object's addresses cost in a month";
+    let mut cost = encoder.encode_descriptor("cost_per_month", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        let Some(told) = &object.status.cost else { continue };
+        let Ok(amount) = told.per_month.parse::<f64>() else { continue };
+        let labels = labels(key, "currency", &told.currency);
+        ConstGauge::new(amount).encode(cost.encode_family(&labels)?)?;
     }
-
-    fn encode_costs(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Estimate of what the object's addresses cost in a month";
-        let mut cost = encoder.encode_descriptor("cost_per_month", help, None, MetricType::Gauge)?;
-        for (key, object) in self.lock().iter() {
-            let Some(told) = &object.status.cost else { continue };
-            let Ok(amount) = told.per_month.parse::<f64>() else { continue };
-            let labels = [("namespace", &key.namespace), ("name", &key.name), ("currency", &told.currency)];
-            ConstGauge::new(amount).encode(cost.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

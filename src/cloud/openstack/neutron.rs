@@ -16,9 +16,7 @@ use super::{
     auth::{Keystone, Token},
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
-    wire::{
-        self, One, Page, WireFloatingIp, WireNetwork, WirePolicyReply, WirePort, WireQosPolicy, WireRule,
-    },
+    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireRule},
 };
 use crate::{
     cloud::{
@@ -157,12 +155,20 @@ fn url(endpoint: &Url, path: &str, query: &Query) -> Url {
     url
 }
 
-/// The address after a change. The change has happened even if the reply cannot be read, so that is not an error which
+/// The object after a change. The change has happened even if the reply cannot be read, so that is not an error which
 /// says "nothing happened".
-fn changed(reply: &Reply, operation: &'static str) -> Result<FloatingIp, CloudError> {
+fn changed<T: DeserializeOwned>(reply: &Reply, operation: &'static str) -> Result<T, CloudError> {
     let unclear =
         |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
-    Ok(reply.json::<One<WireFloatingIp>>(operation).map_err(unclear)?.floatingip.into())
+    Ok(reply.json::<One<T>>(operation).map_err(unclear)?.floatingip)
+}
+
+/// What is gone already needs no deletion.
+fn gone(deleted: Result<Reply, CloudError>) -> Result<(), CloudError> {
+    match deleted {
+        Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[async_trait]
@@ -284,7 +290,7 @@ impl FloatingIps for Neutron {
         let reply = self
             .call(operation, Method::POST, "floatingips", &vec![], Some(&wire::create(new)), None)
             .await?;
-        changed(&reply, operation)
+        Ok(changed::<WireFloatingIp>(&reply, operation)?.into())
     }
 
     async fn update(
@@ -303,7 +309,7 @@ impl FloatingIps for Neutron {
         let path = format!("floatingips/{id}");
         let body = wire::update(change);
         let reply = self.call(operation, Method::PUT, &path, &vec![], Some(&body), Some(read_at)).await?;
-        changed(&reply, operation)
+        Ok(changed::<WireFloatingIp>(&reply, operation)?.into())
     }
 
     async fn delete(
@@ -313,10 +319,7 @@ impl FloatingIps for Neutron {
         read_at: Revision,
     ) -> Result<(), CloudError> {
         let path = format!("floatingips/{id}");
-        match self.call("release a floating IP", Method::DELETE, &path, &vec![], None, Some(read_at)).await {
-            Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        gone(self.call("release a floating IP", Method::DELETE, &path, &vec![], None, Some(read_at)).await)
     }
 
     async fn create_policy(
@@ -327,10 +330,7 @@ impl FloatingIps for Neutron {
         let operation = "create a QoS policy";
         let body = wire::create_policy(limits);
         let reply = self.call(operation, Method::POST, "qos/policies", &vec![], Some(&body), None).await?;
-        let unclear =
-            |error: CloudError| CloudError { fault: CloudFault::Unclear(error.fault.to_string()), ..error };
-        let made: WirePolicyReply = reply.json(operation).map_err(unclear)?;
-        Ok(QosPolicyId::new(made.policy.id))
+        Ok(QosPolicyId::new(changed::<WireQosPolicy>(&reply, operation)?.id))
     }
 
     async fn add_rule(
@@ -346,9 +346,6 @@ impl FloatingIps for Neutron {
 
     async fn delete_policy(&self, _permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
         let path = format!("qos/policies/{policy}");
-        match self.call("remove a QoS policy", Method::DELETE, &path, &vec![], None, None).await {
-            Ok(_) | Err(CloudError { fault: CloudFault::NotFound(_), .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        gone(self.call("remove a QoS policy", Method::DELETE, &path, &vec![], None, None).await)
     }
 }

@@ -82,7 +82,7 @@ pub struct CatalogEndpoint {
 
 #[derive(Deserialize)]
 pub struct One<T> {
-    #[serde(alias = "network", alias = "port")]
+    #[serde(alias = "network", alias = "port", alias = "policy")]
     pub floatingip: T,
 }
 
@@ -236,12 +236,6 @@ impl From<WireRule> for IngressRule {
             remote_group: wire.remote_group_id.map(SecurityGroupId::new),
         }
     }
-}
-
-/// Reply to `POST /v2.0/qos/policies`.
-#[derive(Deserialize)]
-pub struct WirePolicyReply {
-    pub policy: WireQosPolicy,
 }
 
 #[derive(Deserialize)]
