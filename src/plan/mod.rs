@@ -12,7 +12,7 @@
 //! | `rollout.rs` | the listener by the pod template, and who restarts next |
 //! | `rollback.rs` | how that goes again |
 //! | `deletion.rs` | what goes when the object goes |
-//! | `status.rs` | what people are told |
+//! | `status.rs`, `findings.rs` | what people are told: brokers and outputs, conditions |
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
@@ -38,6 +38,7 @@ mod deletion;
 pub mod desired;
 mod exposure;
 pub mod failure;
+mod findings;
 mod leftovers;
 mod limits;
 mod listeners;

@@ -9,7 +9,6 @@ use super::{
     conditions::{Finding, Status, merge, shortened, to_seconds},
     cost,
     desired::Desired,
-    exposure,
     failure::Failure,
     limits,
     listeners::{ProbeVerdict, judge},
@@ -20,10 +19,10 @@ use super::{
 use crate::{
     api::{
         BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, Cost, KafkaExternalAccess,
-        KafkaExternalAccessStatus, Mode, Summary, Vantage,
+        KafkaExternalAccessStatus, Summary,
         conditions::{ConditionType, Reason},
     },
-    domain::{AddressId, ErrorClass, Ordinal},
+    domain::{AddressId, Ordinal},
 };
 
 /// The status after a reconcile.
@@ -83,219 +82,18 @@ pub fn rejected(
     }
 }
 
-/// Reasons that say that the object, or what it names, cannot be served.
-const NOT_ACCEPTED: [Reason; 6] = [
-    Reason::InvalidSpec,
-    Reason::StatefulSetNotFound,
-    Reason::TargetInUse,
-    Reason::SecretNotFound,
-    Reason::SecretMalformed,
-    Reason::HostNetworkRefused,
-];
-
-struct Teller<'a> {
-    desired: &'a Desired,
-    observed: &'a Observed,
-    memory: &'a Memory,
-    plan: &'a Plan,
-    failures: &'a [Failure],
+/// Tells one object's state; the conditions are in `findings.rs`.
+pub(super) struct Teller<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
+    pub(super) memory: &'a Memory,
+    pub(super) plan: &'a Plan,
+    pub(super) failures: &'a [Failure],
     now: Timestamp,
 }
 
 impl Teller<'_> {
-    fn findings(&self) -> Vec<Finding> {
-        let accepted = self.accepted();
-        let programmed = self.programmed();
-        let reachable = self.reachable();
-        let progressing = self.progressing(&programmed);
-        let ready = self.ready(&accepted, &programmed, &reachable);
-        vec![accepted, programmed, reachable, progressing, ready]
-    }
-
-    fn accepted(&self) -> Finding {
-        let problem = self.plan.problems.iter().find(|problem| NOT_ACCEPTED.contains(&problem.reason));
-        match problem {
-            Some(problem) => {
-                Finding { kind: ConditionType::Accepted, status: Status::False, problem: problem.clone() }
-            }
-            None => Finding::plain(ConditionType::Accepted, Status::True, Reason::Accepted),
-        }
-    }
-
-    /// Gravest first: the object's own problem, a failed action, a refused broker, a waiting one.
-    fn programmed(&self) -> Finding {
-        let kind = ConditionType::Programmed;
-        let finding = |problem: &Problem| Finding { kind, status: Status::False, problem: problem.clone() };
-        if let Some(problem) = self.plan.problems.first() {
-            return finding(problem);
-        }
-        if self.observed.own.deleting {
-            return Finding::plain(kind, Status::False, Reason::Releasing);
-        }
-        if let Some(problem) = self.failures.iter().find_map(|failure| failure.cause.problem()) {
-            return finding(&problem);
-        }
-        if let Some(problem) = self.named(|verdict| match verdict {
-            Verdict::Refused(problem) => Some(problem),
-            _ => None,
-        }) {
-            return finding(&problem);
-        }
-        let outstanding = !self.plan.outstanding.is_empty();
-        if self.desired.mode == Mode::Plan && outstanding {
-            return Finding::plain(kind, Status::False, Reason::PlanOnly);
-        }
-        if let Some(problem) = self.named(|verdict| match verdict {
-            Verdict::Waiting(problem) => Some(problem),
-            _ => None,
-        }) {
-            return finding(&problem);
-        }
-        if outstanding {
-            return Finding::plain(kind, Status::False, Reason::InProgress);
-        }
-        Finding::plain(kind, Status::True, Reason::Programmed)
-    }
-
-    /// The first broker's problem of a kind, with its name in front and the number of others like it.
-    fn named(&self, pick: impl Fn(&Verdict) -> Option<&Problem>) -> Option<Problem> {
-        let mut found =
-            self.plan.brokers.iter().filter_map(|(ordinal, verdict)| Some((ordinal, pick(verdict)?)));
-        let (ordinal, first) = found.next()?;
-        let more = match found.count() {
-            0 => String::new(),
-            others => format!(" (and {others} more brokers)"),
-        };
-        let text = format!("{}-{ordinal}: {}{more}", self.desired.stateful_set, first.message);
-        Some(Problem::new(first.reason, text))
-    }
-
-    /// | rules and probes | then |
-    /// |---|---|
-    /// | no rule admits the served port | False `SecurityGroupBlocks` |
-    /// | a probe that contradicts the spec, or fails after it once worked | False, with its reason |
-    /// | a probe that never worked from here | Unknown `NeverReachedFromHere` |
-    /// | the same, seen by a client's machine | False `Unreachable` |
-    /// | nothing to probe yet | Unknown `NotProbed` |
-    /// | no client's machine has reported lately | Unknown `NoReport` |
-    /// | the cloud cannot be read, so nobody knows which address is whose | Unknown `NotProbed`, in these words |
-    /// | all good | True |
-    fn reachable(&self) -> Finding {
-        let kind = ConditionType::Reachable;
-        if let Some(problem) = self.blocked() {
-            return Finding { kind, status: Status::False, problem };
-        }
-        let Some(kafka) = &self.observed.kafka else { return self.reachable_as_before() };
-        let mut unknown = match self.observed.cloud {
-            CloudState::Seen(_) | CloudState::NotUsed => None,
-            CloudState::Failed(_) | CloudState::NoCredential(_) => Some(Problem::new(
-                Reason::NotProbed,
-                "Addresses are not probed while the cloud cannot be read.",
-            )),
-        };
-        let mut good = 0;
-        let served = self.plan.brokers.iter().filter(|(_, verdict)| **verdict != Verdict::Idle);
-        for ordinal in served.map(|(ordinal, _)| ordinal) {
-            match judge(self.plan, kafka, *ordinal) {
-                Some(ProbeVerdict::Good) => good += 1,
-                Some(ProbeVerdict::Bad(problem)) => {
-                    if !self.may_be_normal(*ordinal, &problem) {
-                        return Finding { kind, status: Status::False, problem };
-                    }
-                    unknown.get_or_insert_with(|| {
-                        Problem::new(
-                            Reason::NeverReachedFromHere,
-                            format!("{}. {}", problem.message, Reason::NeverReachedFromHere.remedy()),
-                        )
-                    });
-                }
-                None => {
-                    unknown.get_or_insert_with(|| self.not_seen());
-                }
-            }
-        }
-        match unknown {
-            Some(problem) => Finding { kind, status: Status::Unknown, problem },
-            None if good == 0 => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
-            None => Finding::plain(kind, Status::True, Reason::Reachable),
-        }
-    }
-
-    /// What does not work there does not work, whatever was before.
-    fn clients_tell(&self) -> bool {
-        self.desired.probe_from == Vantage::Reports
-    }
-
-    fn not_seen(&self) -> Problem {
-        let reason = if self.clients_tell() { Reason::NoReport } else { Reason::NotProbed };
-        Problem::new(reason, [reason.meaning(), reason.remedy()].join(" ").trim())
-    }
-
-    fn reachable_as_before(&self) -> Finding {
-        let before =
-            self.observed.own.status.conditions.iter().find(|condition| condition.type_ == "Reachable");
-        let kind = ConditionType::Reachable;
-        match before.map(|condition| condition.status.as_str()) {
-            Some("True") => Finding::plain(kind, Status::True, Reason::Reachable),
-            _ => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
-        }
-    }
-
-    /// An address that never worked from the operator's place may still work for clients.
-    fn may_be_normal(&self, ordinal: Ordinal, problem: &Problem) -> bool {
-        let worked = self.memory.reached.contains_key(&ordinal) || self.worked_before(ordinal);
-        problem.reason == Reason::Unreachable && !worked && !self.clients_tell()
-    }
-
-    fn worked_before(&self, ordinal: Ordinal) -> bool {
-        let before = self.previous(ordinal).and_then(|broker| broker.health.as_ref());
-        before.is_some_and(|health| health.reachable != Status::Unknown.word())
-    }
-
-    fn blocked(&self) -> Option<Problem> {
-        let CloudState::Seen(cloud) = &self.observed.cloud else { return None };
-        let internal = self.observed.stateful_set.as_ref().and_then(|set| set.internal_port);
-        let served = exposure::served_port(self.desired, internal)?;
-        let bound =
-            self.plan.addresses.iter().filter(|(_, held)| held.outside.is_some()).map(|(ordinal, _)| ordinal);
-        let port = bound
-            .filter_map(|ordinal| cloud.ports.get(ordinal)?.first())
-            .find(|port| exposure::blocks(port, cloud, served))?;
-        let group = port.security_groups.first()?;
-        let text = format!(
-            "no rule of the groups of port {} admits TCP {served} from outside; add one, for example: openstack security group rule create --protocol tcp --dst-port {served} --remote-ip YOUR_CLIENTS {group}",
-            port.id
-        );
-        Some(Problem::new(Reason::SecurityGroupBlocks, text))
-    }
-
-    fn progressing(&self, programmed: &Finding) -> Finding {
-        let kind = ConditionType::Progressing;
-        let stopped =
-            [Reason::PlanOnly, Reason::TargetInUse, Reason::InvalidSpec, Reason::HostNetworkRefused];
-        if programmed.status == Status::True {
-            return Finding::plain(kind, Status::False, Reason::UpToDate);
-        }
-        if stopped.contains(&programmed.problem.reason) {
-            return Finding::plain(kind, Status::False, Reason::Stopped);
-        }
-        let failed = self.failures.iter().any(|failure| failure.cause.class() != ErrorClass::Waiting)
-            || matches!(self.observed.cloud, CloudState::Failed(_))
-            || self.plan.brokers.values().any(|verdict| matches!(verdict, Verdict::Refused(_)));
-        Finding::plain(kind, Status::True, if failed { Reason::Retrying } else { Reason::Reconciling })
-    }
-
-    fn ready(&self, accepted: &Finding, programmed: &Finding, reachable: &Finding) -> Finding {
-        let kind = ConditionType::Ready;
-        let hindrance =
-            [accepted, programmed, reachable].into_iter().find(|finding| finding.status == Status::False);
-        match hindrance {
-            Some(finding) => Finding { kind, status: Status::False, problem: finding.problem.clone() },
-            None => Finding::plain(kind, Status::True, Reason::Ready),
-        }
-    }
-
-    fn previous(&self, ordinal: Ordinal) -> Option<&BrokerStatus> {
+    pub(super) fn previous(&self, ordinal: Ordinal) -> Option<&BrokerStatus> {
         self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)
     }
 
