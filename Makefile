@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-kafka test-lab bench lint generate check-generated lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab bench lint deny generate check-generated lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: ## What things cost, beside their goals; fails when a count misses its go
 lint: ## Format and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Licences, sources and bans of dependencies, and known vulnerabilities where the advisory database can be reached
+	scripts/deny.sh
 
 generate: ## Write what is generated
 	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new

@@ -2,7 +2,7 @@
 //!
 //! One reconcile is one straight road: `api` (wanted) -> [`observe`] (all reading) -> [`plan`] (decides; pure) ->
 //! [`act`] (all writing) -> [`report`] (status, events). `use` points one way only:
-//! `domain <- seams <- cloud | kafka | kubernetes | listeners`, `domain <- api <- plan`,
+//! `domain <- reach, seams <- cloud | kafka | kubernetes | listeners`, `domain <- api <- plan`,
 //! `{plan, those} <- observe, act, report <- controller <- main`; a test fails when one breaks it.
 
 pub mod act;
@@ -17,6 +17,7 @@ pub mod listeners;
 pub mod observe;
 pub mod plan;
 pub mod preview;
+pub mod reach;
 pub mod report;
 pub mod runtime;
 pub mod seams;

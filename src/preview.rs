@@ -22,7 +22,7 @@ use crate::{
         observed::Observed,
         plan,
     },
-    runtime::{clock::SystemClock, prices::PriceArgs},
+    runtime::{clock::SystemClock, prices::PriceArgs, reach::ReachArgs},
     seams::Clock,
 };
 
@@ -46,6 +46,9 @@ pub struct PlanArgs {
     /// What the cloud charges
     #[command(flatten)]
     pub prices: PriceArgs,
+    /// Where clouds are called
+    #[command(flatten)]
+    pub reach: ReachArgs,
 }
 
 /// Why nothing can be shown.
@@ -93,7 +96,8 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
         None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)));
+    let clouds =
+        Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(args.reach.reach()));
     let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
     let settings = Settings { prices: args.prices.prices(), ..Settings::default() };
     let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, settings);

@@ -1,21 +1,26 @@
-//! Holds the tree to its own rules: which way `use` points, how long a file may be, where time and chance come in.
+//! Holds the tree to its own rules: which way `use` points, how long a file may be, where time and chance come in, that no
+//! code of ours is unsafe, and under which licences and from where dependencies come.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use serde_json::Value;
+
 /// What a folder or file of `src` may use. Left out: everything may.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("domain.rs", &[]),
+    ("reach.rs", &[]),
     ("seams.rs", &[]),
     ("api", &[]),
-    ("cloud", &["domain", "seams", "kafka"]),
+    ("cloud", &["domain", "reach", "seams", "kafka"]),
     ("kafka", &["domain", "seams"]),
     ("kubernetes", &["api", "domain", "seams"]),
     ("listeners", &["cloud", "domain", "seams", "kafka"]),
-    ("plan", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners"]),
-    ("observe", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners", "plan", "seams"]),
+    ("plan", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners", "reach"]),
+    ("observe", &["api", "cloud", "domain", "kafka", "kubernetes", "listeners", "plan", "reach", "seams"]),
 ];
 
 /// Where the real clocks, timers and randomness may appear, and why.
@@ -118,5 +123,90 @@ fn no_file_is_too_long_to_read() {
     for (name, text) in files() {
         let lines = text.lines().count();
         assert!(lines <= LONGEST_FILE, "src/{name} has {lines} lines");
+    }
+}
+
+/// As in deny.toml. `OR` needs one of them, `AND` each, and `/` is an old spelling of `OR`.
+const LICENCES: [&str; 8] = [
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+fn may_be_used(expression: &str) -> bool {
+    let one = |licence: &str| LICENCES.contains(&licence.trim().trim_matches(['(', ')']).trim());
+    let either = |text: &str| text.replace('/', " OR ").split(" OR ").any(one);
+    expression.split(" AND ").all(either)
+}
+
+/// Every package that a build for Linux uses.
+fn packages() -> Vec<Value> {
+    let run = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform"])
+        .args([
+            "x86_64-unknown-linux-gnu",
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .output()
+        .expect("cargo runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let mut metadata: Value = serde_json::from_slice(&run.stdout).expect("cargo prints JSON");
+    let used: Vec<Value> = metadata["resolve"]["nodes"]
+        .as_array()
+        .expect("a graph")
+        .iter()
+        .map(|node| node["id"].clone())
+        .collect();
+    let Value::Array(all) = metadata["packages"].take() else { panic!("no packages") };
+    all.into_iter().filter(|package| used.contains(&package["id"])).collect()
+}
+
+#[test]
+fn every_dependency_comes_from_crates_io_under_a_licence_that_may_be_used() {
+    let all = packages();
+    assert!(all.len() > 100, "{}", all.len());
+    for package in all {
+        let name = &package["name"];
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(may_be_used(licence), "{name}: licence \"{licence}\"");
+        let ours = package["source"].is_null();
+        let crates_io =
+            package["source"].as_str() == Some("registry+https://github.com/rust-lang/crates.io-index");
+        assert!(ours || crates_io, "{name} comes from {}", package["source"]);
+    }
+}
+
+#[test]
+fn a_licence_expression_is_read_as_it_is_meant() {
+    for fine in [
+        "MIT",
+        "MIT OR Apache-2.0",
+        "MIT/Apache-2.0",
+        "GPL-3.0 OR MIT",
+        "(MIT OR Apache-2.0) AND Unicode-3.0",
+    ] {
+        assert!(may_be_used(fine), "{fine}");
+    }
+    for not in ["", "GPL-3.0", "MIT AND GPL-3.0", "AGPL-3.0 OR SSPL-1.0"] {
+        assert!(!may_be_used(not), "{not}");
+    }
+}
+
+#[test]
+fn no_code_of_ours_is_unsafe() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = |path: &str| fs::read_to_string(root.join(path)).expect("a manifest");
+    assert!(manifest("Cargo.toml").contains("unsafe_code = \"forbid\""));
+    for path in ["Cargo.toml", "lab/Cargo.toml"] {
+        assert!(
+            manifest(path).contains("[lints]\nworkspace = true"),
+            "{path} does not take the workspace's lints"
+        );
     }
 }

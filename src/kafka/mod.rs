@@ -241,6 +241,7 @@ pub trait Brokers: Send + Sync {
 
 pub mod admin;
 mod cluster;
+pub mod counted;
 pub mod probe;
 mod sasl;
 pub mod sighting;

@@ -46,7 +46,7 @@ pub async fn authenticate(
     match sasl.mechanism {
         SaslMechanism::Plain => {
             let message = format!("\0{}\0{}", sasl.username, sasl.password.reveal());
-            send(connection, message.into_bytes(), times).await.map(|_| ())
+            send(connection, sasl, message.into_bytes(), times).await.map(|_| ())
         }
         SaslMechanism::ScramSha256 => scram(connection, sasl, &SHA256, times).await,
         SaslMechanism::ScramSha512 => scram(connection, sasl, &SHA512, times).await,
@@ -62,18 +62,28 @@ async fn scram(
     let mut random = [0_u8; 24];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| refused("no randomness".into()))?;
     let client = ScramClient::new(&sasl.username, STANDARD.encode(random));
-    let server_first = send(connection, client.first().into_bytes(), times).await?;
+    let server_first = send(connection, sasl, client.first().into_bytes(), times).await?;
     let (last, signature) =
         client.last(&text(&server_first)?, sasl.password.reveal(), hash).map_err(refused)?;
-    let server_last = send(connection, last.into_bytes(), times).await?;
+    let server_last = send(connection, sasl, last.into_bytes(), times).await?;
     verify(&text(&server_last)?, &signature).map_err(refused)
 }
 
-async fn send(connection: &mut Connection, message: Vec<u8>, times: &mut Times) -> Result<Bytes, KafkaError> {
+async fn send(
+    connection: &mut Connection,
+    sasl: &Sasl,
+    message: Vec<u8>,
+    times: &mut Times,
+) -> Result<Bytes, KafkaError> {
     let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
     let reply = connection.ask(Step::Sasl, "SaslAuthenticate", &request, times).await?;
     if reply.error_code != 0 {
         let message = reply.error_message.as_ref().map(|text| text.as_str()).unwrap_or_default();
+        // A broker that sends the password back does not get it into a condition.
+        let message = match sasl.password.reveal() {
+            "" => message.to_owned(),
+            secret => message.replace(secret, "(secret)"),
+        };
         return Err(refused(message.chars().take(300).collect()));
     }
     Ok(reply.auth_bytes)

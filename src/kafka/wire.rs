@@ -17,7 +17,7 @@ use tokio_rustls::{
     rustls::{self, ClientConfig, RootCertStore},
 };
 
-use super::{KafkaError, KafkaFault, Step, Target, Tls};
+use super::{KafkaError, KafkaFault, Step, Target, Tls, counted::Counted};
 
 const LARGEST_FRAME: usize = 16 * 1024 * 1024;
 const CLIENT_ID: &str = "kafka-external-access";
@@ -104,9 +104,10 @@ impl Connection {
         frame[..4].copy_from_slice(&length.to_be_bytes());
         self.stream.write_all(&frame).await.map_err(closed)?;
         self.stream.flush().await.map_err(closed)?;
-        let mut reply = self.frame().await?;
-        let header =
-            ResponseHeader::decode(&mut reply, R::Response::header_version(version)).map_err(encoding)?;
+        // Header version 1 goes with flexible versions (KIP-482).
+        let header_version = R::Response::header_version(version);
+        let mut reply = Counted::new(self.frame().await?, header_version > 0);
+        let header = ResponseHeader::decode(&mut reply, header_version).map_err(encoding)?;
         if header.correlation_id != correlation {
             return Err(KafkaFault::Malformed("an answer to another request".into()));
         }

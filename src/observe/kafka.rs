@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,7 @@ use crate::{
         desired::Desired,
         observed::{KafkaState, Observed, PodView, ProbeResult},
     },
+    reach::never_a_host,
 };
 
 /// Last probe of each broker, and when it was made.
@@ -251,7 +252,8 @@ impl Observer {
             });
             let target =
                 Target { at: (held.address, port).into(), security, step_timeout: desired.probe_timeout };
-            (!fresh && may_be_probed(held.address)).then_some(async move {
+            // An address from a spec must not turn the probe against this machine or its metadata service.
+            (!fresh && never_a_host(held.address.into()).is_none()).then_some(async move {
                 let report = self.brokers.probe(&target).await;
                 (*ordinal, ProbeResult::new(report, held.address, self.vantage.clone()))
             })
@@ -302,18 +304,6 @@ fn internal_name(view: Option<&BrokerView>) -> Option<String> {
 fn has_listener(view: &BrokerView, name: &str) -> bool {
     let advertised = view.setting(ListenerSetting::AdvertisedListeners).effective.unwrap_or_default();
     Listeners::parse(&advertised).unwrap_or_default().get(name).is_some()
-}
-
-/// An address from a spec must not turn the probe against this machine or its metadata service.
-fn may_be_probed(address: Ipv4Addr) -> bool {
-    let metadata = Ipv4Addr::new(100, 100, 100, 200);
-    !(address.is_loopback()
-        || address.is_link_local()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || address.octets()[0] == 0
-        || address == metadata)
 }
 
 fn value(secret: Option<&Secret>, key: &str) -> Option<String> {

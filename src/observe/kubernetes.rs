@@ -23,6 +23,7 @@ use crate::{
         desired::Desired,
         observed::{OtherAccess, Own, PodView, StatefulSetView},
     },
+    reach::never_a_host,
 };
 
 /// What the API server shows.
@@ -119,19 +120,24 @@ fn selector(set: &StatefulSet) -> String {
 
 /// A pod of the StatefulSet with this name, and its ordinal; `None`: not named as one.
 pub fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
-    let ordinal = pod.name_any().strip_prefix(set)?.strip_prefix('-')?.parse().ok().map(Ordinal)?;
+    let name = pod.name_any();
+    let number = name.strip_prefix(set)?.strip_prefix('-')?;
+    // As the StatefulSet controller writes it: `kafka-01` is another pod than `kafka-1`.
+    let ordinal = number.parse::<u32>().ok().filter(|ordinal| ordinal.to_string() == number).map(Ordinal)?;
+    // Its address is the node's, and an address outside would lead to the node.
+    let on_node = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
     let status = pod.status.as_ref();
     let ended = status
         .and_then(|status| status.phase.as_deref())
         .is_some_and(|phase| ["Failed", "Succeeded"].contains(&phase));
-    let ipv4 = |text: &str| text.parse::<Ipv4Addr>().ok();
+    let ipv4 = |text: &str| text.parse::<Ipv4Addr>().ok().filter(|ip| never_a_host((*ip).into()).is_none());
     let first = status.and_then(|status| status.pod_ip.as_deref()).and_then(ipv4);
     let any = || status?.pod_ips.iter().flatten().find_map(|ip| ipv4(&ip.ip));
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let view = PodView {
-        identity: PodIdentity { name: pod.name_any(), uid: Uid::new(pod.uid().unwrap_or_default()) },
+        identity: PodIdentity { name, uid: Uid::new(pod.uid().unwrap_or_default()) },
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        ip: first.or_else(any),
+        ip: first.or_else(any).filter(|_| !on_node),
         terminating: pod.metadata.deletion_timestamp.is_some() || ended,
         ready: conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
         revision: pod.labels().get("controller-revision-hash").cloned(),
@@ -205,6 +211,25 @@ fn argument(word: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_that_pretends_to_be_a_broker_has_no_address() {
+        let pod = |name: &str, spec: serde_json::Value, ip: &str| {
+            let pod = serde_json::json!({"metadata": {"name": name}, "spec": spec, "status": {"podIP": ip}});
+            pod_view(&serde_json::from_value(pod).expect("a pod"), "kafka")
+                .map(|(ordinal, pod)| (ordinal.0, pod.ip))
+        };
+        let plain = || serde_json::json!({"containers": []});
+        assert_eq!(pod("kafka-1", plain(), "10.0.0.1"), Some((1, Some([10, 0, 0, 1].into()))));
+        for name in ["kafka-01", "kafka-+1", "kafka-1-0", "kafka--1", "other-1"] {
+            assert_eq!(pod(name, plain(), "10.0.0.1"), None, "{name}");
+        }
+        let on_node = serde_json::json!({"containers": [], "hostNetwork": true});
+        assert_eq!(pod("kafka-1", on_node, "10.0.0.1"), Some((1, None)), "the node's address");
+        for ip in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "100.100.100.200"] {
+            assert_eq!(pod("kafka-1", plain(), ip), Some((1, None)), "{ip}");
+        }
+    }
 
     #[test]
     fn selectors_with_expressions_are_taken_over() {

@@ -15,6 +15,7 @@ use crate::{
     },
     cloud::limits::BandwidthLimits,
     domain::{AccessKey, Endpoint, Ordinal, Uid},
+    reach::never_a_host,
 };
 
 /// A spec that can be served.
@@ -235,12 +236,8 @@ fn chosen_addresses(spec: &KafkaExternalAccessSpec) -> Result<BTreeMap<Ordinal, 
     let mut seen = BTreeSet::new();
     for broker in &spec.brokers {
         let Some(address) = broker.address else { continue };
-        if address.is_loopback()
-            || address.is_unspecified()
-            || address.is_link_local()
-            || address.is_multicast()
-        {
-            return Err(invalid(format!("brokers[].address {address} cannot be an address of a broker")));
+        if let Some(kind) = never_a_host(address.into()) {
+            return Err(invalid(format!("brokers[].address {address} is {kind}, which no broker has")));
         }
         if !seen.insert(address) {
             return Err(invalid(format!("brokers[].address {address} is given twice")));

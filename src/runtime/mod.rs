@@ -29,11 +29,13 @@ pub mod clock;
 pub mod http;
 pub mod lease;
 pub mod prices;
+pub mod reach;
 pub mod telemetry;
 
 use clock::{SystemClock, SystemRandom};
 use lease::LeaseHolder;
 use prices::PriceArgs;
+use reach::ReachArgs;
 use telemetry::LogFormat;
 
 /// Reconciles at the same time; each object by one of them.
@@ -71,6 +73,9 @@ pub struct RunArgs {
     /// What the cloud charges
     #[command(flatten)]
     pub prices: PriceArgs,
+    /// Where clouds are called
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// How log lines look
     #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -166,7 +171,7 @@ fn reconciler(
     cluster: ClusterId,
     instance: String,
 ) -> Arc<Reconciler> {
-    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), metrics.clone()));
+    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), metrics.clone()).reaching(args.reach.reach()));
     let brokers = Arc::new(TcpBrokers);
     let vantage = format!("operator at {}", args.node_name.as_deref().unwrap_or(&instance));
     let observer = Arc::new(Observer::new(

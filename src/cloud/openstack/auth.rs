@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{Method, Url};
 
 use super::{
-    clouds_yaml::CloudConfig,
+    clouds_yaml::{CloudConfig, endpoint},
     http::{Call, Effect, Http},
     wire::{self, TokenBody, TokenFields},
 };
@@ -146,9 +146,21 @@ impl Keystone {
                 self.config.region.as_deref().unwrap_or_default(),
                 regions()
             ))),
-            [one] => with_version(&one.url),
+            [one] => self.network_endpoint(&one.url),
             _ => Err(configuration(&format!("set region_name to one of: {}", regions()))),
         }
+    }
+}
+
+impl Keystone {
+    /// The token goes there with every call: never less protected than the credential on its way to `auth_url`.
+    fn network_endpoint(&self, url: &str) -> Result<Url, CloudError> {
+        let endpoint = with_version(url)?;
+        if self.config.auth_url.scheme() == "https" && endpoint.scheme() != "https" {
+            let text = "the catalogue's network endpoint is http although auth_url is https, so tokens would travel in plain text; correct the catalogue, or choose another interface";
+            return Err(configuration(text));
+        }
+        Ok(endpoint)
     }
 }
 
@@ -160,7 +172,8 @@ fn configuration(text: &str) -> CloudError {
 fn with_version(url: &str) -> Result<Url, CloudError> {
     let trimmed = url.trim_end_matches('/');
     let full = if trimmed.ends_with("/v2.0") { trimmed.to_owned() } else { format!("{trimmed}/v2.0") };
-    Url::parse(&full).map_err(|_| configuration("the catalogue's network endpoint is not a URL"))
+    endpoint(&full)
+        .ok_or_else(|| configuration("the catalogue's network endpoint is not an http or https URL"))
 }
 
 #[cfg(test)]

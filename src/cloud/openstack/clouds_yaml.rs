@@ -45,6 +45,15 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// What must never be shown.
+    pub fn secret(&self) -> &SecretText {
+        match self {
+            Self::Password { password: secret, .. } | Self::ApplicationCredential { secret, .. } => secret,
+        }
+    }
+}
+
 /// An application credential by identifier, or by name and user.
 #[derive(Clone, Debug)]
 pub enum ApplicationCredential {
@@ -116,6 +125,7 @@ struct Entry {
     region_name: Option<String>,
     interface: Option<String>,
     verify: Option<bool>,
+    insecure: Option<bool>,
     profile: Option<String>,
     cacert: Option<String>,
 }
@@ -172,9 +182,9 @@ fn place_of(error: &serde_saphyr::Error) -> String {
 
 fn refuse_what_is_not_served(entry: &Entry, credential: &Credential) -> Result<(), ConfigProblem> {
     let refused = |text: &str| Err(ConfigProblem::Refused(text.to_owned()));
-    if entry.verify == Some(false) {
+    if entry.verify == Some(false) || entry.insecure == Some(true) {
         return refused(
-            "verify: false is not served; put the authority's certificate into the Secret's key cacert",
+            "verify: false and insecure: true are not served; put the authority's certificate into the Secret's key cacert",
         );
     }
     if entry.profile.is_some() {
@@ -199,10 +209,16 @@ fn auth_url(auth: &Auth) -> Result<reqwest::Url, ConfigProblem> {
     let text = auth.auth_url.as_deref().ok_or(ConfigProblem::Missing("auth_url"))?;
     let trimmed = text.trim_end_matches('/');
     let full = if trimmed.ends_with("/v3") { trimmed.to_owned() } else { format!("{trimmed}/v3") };
-    match reqwest::Url::parse(&full) {
-        Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(url),
-        _ => Err(ConfigProblem::Refused("auth_url must be an http or https URL".to_owned())),
-    }
+    endpoint(&full).ok_or_else(|| {
+        ConfigProblem::Refused("auth_url must be an http or https URL without a user in it".to_owned())
+    })
+}
+
+/// A URL that calls go to. A user in it would be sent along, and shown with it.
+pub fn endpoint(text: &str) -> Option<reqwest::Url> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    (["http", "https"].contains(&url.scheme()) && url.has_host() && plain).then_some(url)
 }
 
 fn identity(auth_type: Option<&str>, auth: Auth) -> Result<Identity, ConfigProblem> {
@@ -326,7 +342,15 @@ mod tests {
             ("clouds: {dev: {auth: {username: u}}}", "auth_url"),
             (&PASSWORD.replace("password: secret, ", ""), "add password"),
             (&PASSWORD.replace(", project_name: p", ""), "add project_name"),
-            (&PASSWORD.replace("dev: {", "dev: {verify: false, "), "verify: false is not served"),
+            (
+                &PASSWORD.replace("dev: {", "dev: {verify: false, "),
+                "verify: false and insecure: true are not served",
+            ),
+            (
+                &PASSWORD.replace("dev: {", "dev: {insecure: true, "),
+                "verify: false and insecure: true are not served",
+            ),
+            (&PASSWORD.replace("https://", "https://u:secret@"), "without a user in it"),
             (&PASSWORD.replace("dev: {", "dev: {profile: 'https://x', "), "profiles are not served"),
             (&PASSWORD.replace("dev: {", "dev: {cacert: /etc/ca.pem, "), "key cacert"),
             (&PASSWORD.replace("dev: {", "dev: {auth_type: v3kerberos, "), "v3kerberos is not served"),

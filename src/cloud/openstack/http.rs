@@ -5,18 +5,24 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{
+    Method, StatusCode, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::wire::ErrorBody;
+use super::{clouds_yaml::CloudConfig, wire::ErrorBody};
 use crate::{
     cloud::{CloudError, CloudFault},
     domain::innermost,
     kafka::SecretText,
+    reach::{NotCalled, Reach},
     seams::Clock,
 };
 
+/// In characters, of the cloud's words in a message.
+const LONGEST_MESSAGE: usize = 300;
 const LARGEST_REPLY: usize = 8 * 1024 * 1024;
 const RATE_PER_SECOND: f64 = 20.0;
 const BURST: f64 = 40.0;
@@ -99,6 +105,9 @@ impl Default for Limits {
 /// Sends calls under one rate limit.
 pub struct Http {
     client: reqwest::Client,
+    reach: Arc<Reach>,
+    /// Never shown, even where the cloud sends it back.
+    secret: SecretText,
     limits: Limits,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
@@ -113,7 +122,8 @@ struct Bucket {
 
 impl Http {
     pub fn new(
-        ca_pem: Option<&str>,
+        config: &CloudConfig,
+        reach: Arc<Reach>,
         limits: Limits,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
@@ -123,11 +133,12 @@ impl Http {
         // No redirects: a credential goes to the host that the user named and to no other.
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Resolver(reach.clone())))
             .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(IDLE_CONNECTION)
             .no_proxy()
             .user_agent(concat!("kafka-external-access/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = ca_pem {
+        if let Some(pem) = &config.ca_pem {
             let unreadable = |_| configuration("the Secret's key cacert holds no PEM certificate".to_owned());
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unreadable)?;
             if certificates.is_empty() {
@@ -140,7 +151,8 @@ impl Http {
         let client = builder.build().map_err(|error| configuration(error.to_string()))?;
         let filled_at = clock.monotonic();
         let bucket = Mutex::new(Bucket { tokens: BURST, filled_at, closed_until: Duration::ZERO });
-        Ok(Self { client, limits, clock, observer, bucket })
+        let secret = config.identity.secret().clone();
+        Ok(Self { client, reach, secret, limits, clock, observer, bucket })
     }
 
     /// Sends, and repeats what changes nothing once when its connection breaks.
@@ -150,6 +162,7 @@ impl Http {
     pub async fn send(&self, call: Call<'_>) -> Result<Reply, CloudError> {
         let operation = call.operation;
         let error = |fault| CloudError { operation, fault };
+        self.may_call(&call.url).map_err(|refused| error(CloudFault::Configuration(refused.to_string())))?;
         self.wait_for_turn().await.map_err(error)?;
         if let Effect::Write { not_after } = call.effect
             && self.clock.monotonic() > not_after
@@ -173,6 +186,12 @@ impl Http {
     async fn exchange(&self, call: &Call<'_>) -> Answer {
         let writes = matches!(call.effect, Effect::Write { .. });
         let unanswered = |error: reqwest::Error| {
+            if let Some(refused) = not_called(&error) {
+                return Answer {
+                    result: Err(CloudFault::Configuration(refused.to_string())),
+                    ..Answer::default()
+                };
+            }
             let text = in_words(&error);
             let sent = !error.is_connect() && !error.is_builder();
             let fault =
@@ -197,12 +216,13 @@ impl Http {
                 return Answer { result: Err(fault), ..Answer::default() };
             }
         };
-        let request =
-            headers.get("x-openstack-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let hidden = [self.secret.reveal(), call.token.map_or("", SecretText::reveal)];
+        let request = headers.get("x-openstack-request-id").and_then(|id| id.to_str().ok());
+        let request = request.map(|id| without(id, &hidden));
         let result = if status.is_success() {
             Ok(Reply { headers, body })
         } else {
-            let fault = refusal(status, &headers, &body, writes);
+            let fault = refusal(status, &headers, &body, writes, &hidden);
             if let CloudFault::RateLimited { retry_after } = &fault {
                 let pause = retry_after.unwrap_or(DEFAULT_PAUSE);
                 self.lock().closed_until = self.clock.monotonic() + pause;
@@ -230,6 +250,15 @@ impl Http {
         })
     }
 
+    /// A host that is an address is not resolved, so it is judged here.
+    fn may_call(&self, url: &Url) -> Result<(), NotCalled> {
+        match url.host() {
+            Some(url::Host::Ipv4(ip)) => self.reach.may_call(&ip.to_string(), ip.into()),
+            Some(url::Host::Ipv6(ip)) => self.reach.may_call(&ip.to_string(), ip.into()),
+            Some(url::Host::Domain(_)) | None => Ok(()),
+        }
+    }
+
     async fn wait_for_turn(&self) -> Result<(), CloudFault> {
         loop {
             let turn = self.lock().take(self.clock.monotonic());
@@ -244,6 +273,38 @@ impl Http {
     fn lock(&self) -> std::sync::MutexGuard<'_, Bucket> {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Resolves names to addresses that may be called.
+struct Resolver(Arc<Reach>);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0.clone();
+        Box::pin(async move {
+            let found = reach.resolve(name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The refusal of [`Resolver`] behind a failed call.
+fn not_called(error: &reqwest::Error) -> Option<NotCalled> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let io = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(refused) = io.and_then(|error| error.downcast_ref::<NotCalled>()) {
+            return Some(refused.clone());
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+/// The text without what must not be shown.
+fn without(text: &str, hidden: &[&str]) -> String {
+    let secrets = hidden.iter().filter(|secret| !secret.is_empty());
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
 }
 
 /// Whether a call may be sent.
@@ -317,17 +378,19 @@ async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, Body> {
 
 fn in_words(error: &reqwest::Error) -> String {
     let text = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
-    text.chars().take(300).collect()
+    text.chars().take(LONGEST_MESSAGE).collect()
 }
 
-/// The fault behind a status and `NeutronError.type`.
+/// The fault behind a status and `NeutronError.type`, in the cloud's words without those that are `hidden`.
 pub fn refusal(
     status: StatusCode,
     headers: &reqwest::header::HeaderMap,
     body: &[u8],
     mutates: bool,
+    hidden: &[&str],
 ) -> CloudFault {
     let (kind, message) = ErrorBody::read(body);
+    let message: String = without(&message, hidden).chars().take(LONGEST_MESSAGE).collect();
     match (status.as_u16(), kind.as_str()) {
         (401, _) => CloudFault::Unauthorized(message),
         (403, _) => CloudFault::Forbidden(message),
@@ -363,10 +426,20 @@ mod tests {
     fn only_a_resources_own_404_says_that_it_is_gone() {
         let fault = |kind: &str| {
             let body = format!(r#"{{"NeutronError": {{"type": "{kind}", "message": "m", "detail": ""}}}}"#);
-            refusal(StatusCode::NOT_FOUND, &reqwest::header::HeaderMap::new(), body.as_bytes(), false)
+            refusal(StatusCode::NOT_FOUND, &reqwest::header::HeaderMap::new(), body.as_bytes(), false, &[])
         };
         assert_eq!(fault("FloatingIPNotFound"), CloudFault::NotFound("m".into()));
         assert_eq!(fault("HTTPNotFound"), CloudFault::Unavailable("m".into()));
+    }
+
+    #[test]
+    fn a_secret_that_the_cloud_sends_back_is_not_shown_and_not_cut_in_half() {
+        let body =
+            format!(r#"{{"error": {{"message": "{}hunter2hunter2"}}}}"#, "x".repeat(LONGEST_MESSAGE - 7));
+        let headers = reqwest::header::HeaderMap::new();
+        let fault =
+            refusal(StatusCode::UNAUTHORIZED, &headers, body.as_bytes(), false, &["", "hunter2hunter2"]);
+        assert!(!format!("{fault:?}").contains("hunter"), "{fault:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{CloudError, CloudFault, Clouds, Credential, FloatingIps};
-use crate::seams::Clock;
+use crate::{reach::Reach, seams::Clock};
 
 mod auth;
 pub mod clouds_yaml;
@@ -24,6 +24,7 @@ pub use neutron::Neutron;
 pub struct OpenStackClouds {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
+    reach: Arc<Reach>,
     open: Mutex<BTreeMap<Place, (Credential, Arc<Neutron>)>>,
 }
 
@@ -33,7 +34,14 @@ type Place = (String, String, String);
 impl OpenStackClouds {
     /// No cloud is opened yet.
     pub fn new(clock: Arc<dyn Clock>, observer: Arc<dyn CallObserver>) -> Self {
-        Self { clock, observer, open: Mutex::default() }
+        Self { clock, observer, reach: Arc::default(), open: Mutex::default() }
+    }
+
+    /// Calls what `reach` allows instead of what is called by default.
+    #[must_use]
+    pub fn reaching(mut self, reach: Reach) -> Self {
+        self.reach = Arc::new(reach);
+        self
     }
 }
 
@@ -50,7 +58,8 @@ impl Clouds for OpenStackClouds {
             operation: "read the credential",
             fault: CloudFault::Configuration(problem.to_string()),
         })?;
-        let cloud = Arc::new(Neutron::new(config, self.clock.clone(), self.observer.clone())?);
+        let (reach, clock) = (self.reach.clone(), self.clock.clone());
+        let cloud = Arc::new(Neutron::reaching(config, reach, clock, self.observer.clone())?);
         open.insert(key, (credential.clone(), cloud.clone()));
         Ok(cloud)
     }

@@ -25,10 +25,15 @@ use crate::{
         limits::{BandwidthLimits, Direction, QosPolicy},
     },
     domain::{AddressId, NetworkId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
+    reach::Reach,
     seams::{Clock, WritePermit},
 };
 
 const PAGE: usize = 500;
+/// No project has so many; a list without an end would fill the memory.
+const MOST_PAGES: usize = 200;
+/// For all pages of a list; a cloud that answers each at the last moment would hold up everybody else.
+const LONGEST_LIST: Duration = Duration::from_secs(120);
 /// Filters in one query; a URL has a length.
 const FILTERS: usize = 50;
 /// How old a permit to write may be when the call is sent: a login or the rate limit may come between.
@@ -46,22 +51,23 @@ pub struct Neutron {
 type Query = Vec<(&'static str, String)>;
 
 impl Neutron {
-    /// Makes no call.
+    /// Calls what is called by default. Makes no call.
     pub fn new(
         config: CloudConfig,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
-        Self::with_limits(config, Limits::default(), clock, observer)
+        Self::reaching(config, Arc::default(), clock, observer)
     }
 
-    pub(super) fn with_limits(
+    /// Calls only what `reach` allows. Makes no call.
+    pub fn reaching(
         config: CloudConfig,
-        limits: Limits,
+        reach: Arc<Reach>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
-        let http = Http::new(config.ca_pem.as_deref(), limits, clock.clone(), observer)?;
+        let http = Http::new(&config, reach, Limits::default(), clock.clone(), observer)?;
         let keystone = Keystone::new(config, clock.clone());
         Ok(Self { http, clock, keystone, networks: Mutex::default(), page: PAGE })
     }
@@ -127,7 +133,15 @@ impl Neutron {
         let mut all: Vec<T> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut marker: Option<String> = None;
-        loop {
+        let start = self.clock.monotonic();
+        let endless = |text: String| Err(CloudError { operation, fault: CloudFault::BadReply(text) });
+        for pages in 1.. {
+            if pages > MOST_PAGES {
+                return endless(format!("the list does not end after {MOST_PAGES} pages"));
+            }
+            if self.clock.monotonic() - start > LONGEST_LIST {
+                return endless(format!("the list does not end within {} s", LONGEST_LIST.as_secs()));
+            }
             let mut query = query.clone();
             query.push(("limit", self.page.to_string()));
             query.extend(marker.clone().map(|marker| ("marker", marker)));
@@ -140,9 +154,10 @@ impl Neutron {
             }
             all.extend(page.items);
             if !more || marker.is_none() {
-                return Ok(all);
+                break;
             }
         }
+        Ok(all)
     }
 }
 

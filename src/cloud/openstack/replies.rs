@@ -28,7 +28,7 @@ impl Reply {
     fn fault(&self) -> CloudFault {
         let body = self.response_body.to_string();
         let status = StatusCode::from_u16(self.status).expect("a status");
-        refusal(status, &reqwest::header::HeaderMap::new(), body.as_bytes(), self.method != "GET")
+        refusal(status, &reqwest::header::HeaderMap::new(), body.as_bytes(), self.method != "GET", &[])
     }
 
     fn read<T: for<'a> Deserialize<'a>>(&self) -> T {

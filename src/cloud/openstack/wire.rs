@@ -332,10 +332,10 @@ struct ErrorFields {
 }
 
 impl ErrorBody {
-    /// Type (empty when there is none) and message, cut to 300 characters.
+    /// Type (empty when there is none) and message, as long as it is.
     pub fn read(body: &[u8]) -> (String, String) {
         let parsed: Self = serde_json::from_slice(body).unwrap_or_default();
         let fields = parsed.neutron.or(parsed.error).unwrap_or_default();
-        (fields.kind, fields.message.chars().take(300).collect())
+        (fields.kind, fields.message)
     }
 }
