@@ -16,7 +16,7 @@ test: ## Everything: unit tests, then all tests on the lab's real parts
 
 test-unit: ## Tests that need no lab
 	cargo test --workspace --lib --bins
-	cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road --test kafka_wire \
+	cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road --test kafka_wire \
 		--test cloud_contract --test plan_properties
 
 test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
@@ -38,10 +38,10 @@ deny: ## Licences, sources and bans of dependencies, and known vulnerabilities w
 generate: ## Write what is generated
 	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new
 	mv crds/kafkaexternalaccesses.yaml.new crds/kafkaexternalaccesses.yaml
-	UPDATE=1 cargo test --quiet --test reasons
+	UPDATE=1 cargo test --quiet --test docs
 
 check-generated: ## Fail when something generated is not current
-	cargo test --test crd_is_current --test reasons
+	cargo test --test crd_is_current --test docs
 
 lab-up: ## Start the lab (installs and builds what is missing)
 	cargo lab up

@@ -91,7 +91,7 @@ needed() { part "$@" || finish; }
 side_by_side=(-- "--test-threads=${#homes[@]}")
 
 needed units cargo test --workspace --lib --bins
-needed in-memory cargo test --test architecture --test crd_is_current --test reasons --test plan_golden --test road \
+needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
   --test kafka_wire --test cloud_contract --test plan_properties
 # Built before the labs start: a build of the same folder must not replace the lab's program while it runs.
 needed build cargo test --no-run --workspace

@@ -1,0 +1,181 @@
+//! `docs/`: what is generated is current, every page is in the book, and every link leads somewhere.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kafka_external_access::api::{KafkaExternalAccess, conditions::Reason};
+use kube::CustomResourceExt;
+use serde_json::Value;
+use strum::IntoEnumIterator;
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+/// With `UPDATE` set, writes the page first.
+fn assert_current(name: &str, page: &str) {
+    let file = docs().join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&file, page).expect("docs can be written");
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == page, "docs/{name} is not current; run: make generate");
+}
+
+#[test]
+fn the_list_of_reasons_is_current() {
+    let mut page = "# Reasons\n\nGenerated from the code by `make generate`. Each can stand in a condition, at a broker, or in an event.\n\n| reason | what it means | what to do |\n|---|---|---|\n".to_owned();
+    for reason in Reason::iter() {
+        writeln!(page, "| `{reason}` | {} | {} |", reason.meaning(), reason.remedy())
+            .expect("a String can be written");
+    }
+    assert_current("reasons.md", &page);
+}
+
+#[test]
+fn the_list_of_fields_is_current() {
+    let crd = serde_json::to_value(KafkaExternalAccess::crd()).expect("JSON");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut page = "# Fields\n\nGenerated from the CustomResourceDefinition by `make generate`. `[]` stands for each entry of a list. `kubectl explain kea.spec --recursive` shows the same.\n".to_owned();
+    for part in ["spec", "status"] {
+        let mut fields = Fields::default();
+        fields.add(part, &schema["properties"][part]);
+        write!(page, "\n## {part}\n\n| field | type | what it is |\n|---|---|---|\n{}", fields.rows)
+            .expect("text");
+        if !fields.rules.is_empty() {
+            write!(page, "\nRules:\n\n{}", fields.rules).expect("text");
+        }
+    }
+    assert_current("api.md", &page);
+}
+
+/// Rows of a table, a field each, and the rules that hold between fields.
+#[derive(Default)]
+struct Fields {
+    rows: String,
+    rules: String,
+}
+
+impl Fields {
+    fn add(&mut self, path: &str, schema: &Value) {
+        let description = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
+        let description = description.replace('|', "\\|");
+        writeln!(self.rows, "| `{path}` | {} | {description} |", kind(schema)).expect("text");
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            writeln!(self.rules, "- `{path}`: {}", rule["message"].as_str().unwrap_or_default())
+                .expect("text");
+        }
+        let item = &schema["items"];
+        if item["properties"].is_object() {
+            self.add_properties(&format!("{path}[]"), item);
+        }
+        self.add_properties(path, schema);
+    }
+
+    fn add_properties(&mut self, path: &str, schema: &Value) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            self.add(&format!("{path}.{name}"), field);
+        }
+    }
+}
+
+/// Type, bounds and default in a few words.
+fn kind(schema: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut words = match schema["type"].as_str() {
+        Some("array") => {
+            let of = schema["items"]["type"].as_str().unwrap_or("value");
+            format!("list of {of}")
+        }
+        Some(kind) => kind.to_owned(),
+        None => "value".to_owned(),
+    };
+    if let Some(choices) = schema["enum"].as_array() {
+        let choices: Vec<String> = choices.iter().filter(|choice| !choice.is_null()).map(text).collect();
+        words = choices.join(", ");
+    }
+    if let (Some(least), Some(most)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+        write!(words, ", {least} to {most}").expect("text");
+    }
+    for (bound, unit) in [("maxLength", "characters"), ("maxItems", "entries")] {
+        if let Some(most) = schema[bound].as_u64() {
+            write!(words, ", at most {most} {unit}").expect("text");
+        }
+    }
+    if let Some(default) = schema.get("default").filter(|default| !default.is_object()) {
+        write!(words, "; default `{}`", text(default)).expect("text");
+    }
+    words
+}
+
+fn pages() -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(docs()).expect("docs can be read").flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// Targets of `[text](target)` and `[name]: target`, without what stands in code.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut code = false;
+    for line in text.lines() {
+        code ^= line.trim_start().starts_with("```");
+        if code {
+            continue;
+        }
+        let prose: String = line.split('`').step_by(2).collect();
+        let inline = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let named = line.starts_with('[').then(|| line.split_once("]: ")).flatten();
+        found.extend(inline.chain(named.map(|(_, target)| target)).map(str::to_owned));
+    }
+    found
+}
+
+/// As Markdown makes it from a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
+}
+
+#[test]
+fn every_page_is_in_the_book() {
+    let summary = fs::read_to_string(docs().join("SUMMARY.md")).expect("the summary");
+    let listed: BTreeSet<PathBuf> = links(&summary).into_iter().map(|link| docs().join(link)).collect();
+    let mut there = pages();
+    there.remove(&docs().join("SUMMARY.md"));
+    assert_eq!(listed, there, "left: pages of docs/SUMMARY.md; right: pages of docs/");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root.join(name));
+    let mut checked = 0;
+    for page in pages().into_iter().chain(others) {
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, part) = link.split_once('#').map_or((link.as_str(), None), |(f, p)| (f, Some(p)));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().expect("a folder").join(file),
+            };
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            if let Some(part) = part {
+                let there = anchors(&fs::read_to_string(&target).expect("a page"));
+                assert!(there.contains(part), "{}: {link} has no such heading", page.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} links were found");
+}
