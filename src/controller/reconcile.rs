@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use futures::FutureExt;
+
 use super::queue::Outcome;
 use crate::{
     act::{Actor, Round},
@@ -67,6 +69,16 @@ struct Result {
     done: Vec<Note>,
 }
 
+/// Where the rounds of one reconcile ended.
+enum Road {
+    /// Nothing is left to do now.
+    Reached(Box<(KafkaExternalAccess, Result)>),
+    /// The object is gone.
+    Gone,
+    /// The process ends, with this done until then.
+    Ending(Vec<Note>),
+}
+
 impl Reconciler {
     /// One reconcile. Errors of the API server end it; everything else is reported in the status.
     pub async fn reconcile(&self, key: &AccessKey) -> Outcome {
@@ -102,9 +114,16 @@ impl Reconciler {
                 return Err(error);
             }
         };
-        let Some((object, result)) = result else {
-            self.forget(key);
-            return Ok(Outcome::default());
+        let (object, result) = match result {
+            Road::Reached(reached) => *reached,
+            Road::Gone => {
+                self.forget(key);
+                return Ok(Outcome::default());
+            }
+            Road::Ending(done) => {
+                self.tell(&object, done).await;
+                return Ok(Outcome::default());
+            }
         };
         let status = status::status(&desired, &result.observed, &memory, &result.plan, &result.failures, now);
         self.objects.show(key, &status, usage::counters(&memory.usage));
@@ -120,21 +139,25 @@ impl Reconciler {
         Ok(Outcome { look_again: result.plan.look_again, failed })
     }
 
-    /// Observe, plan and act until a plan has nothing to do now. `None`: the object is gone.
+    /// Observe, plan and act until a plan has nothing to do now, or the process ends: then an action under way is
+    /// finished, and reads are not.
     async fn rounds(
         &self,
         mut object: KafkaExternalAccess,
         desired: &Desired,
         memory: &mut Memory,
-    ) -> std::result::Result<Option<(KafkaExternalAccess, Result)>, KubernetesError> {
+    ) -> std::result::Result<Road, KubernetesError> {
         let mut failures: Vec<Failure> = Vec::new();
         let mut doubted: Vec<Action> = Vec::new();
         let mut done = Vec::new();
         // Where nothing was left to do, a look at what all objects of the credential share says whether that is still so.
         let mut wanted = if memory.settled { Freshness::Drift } else { Freshness::Now };
         for round in 0.. {
-            let (observed, plan, freshness) =
-                self.observe_and_plan(&object, desired, memory, &failures, wanted).await?;
+            let (observed, plan, freshness) = tokio::select! {
+                biased;
+                () = self.leadership.ending() => return Ok(Road::Ending(done)),
+                seen = self.observe_and_plan(&object, desired, memory, &failures, wanted) => seen?,
+            };
             memory.settled = failures.is_empty() && memory.may_rest(&plan);
             wanted = Freshness::Now;
             if freshness == Freshness::Drift && !memory.settled {
@@ -142,12 +165,15 @@ impl Reconciler {
             }
             let due = due(&plan, &failures);
             if due.is_empty() || round == MOST_ROUNDS {
-                return Ok(Some((object, Result { observed, plan, failures, done })));
+                return Ok(reached(object, Result { observed, plan, failures, done }));
             }
             let mut stop = false;
             // What was measured before a change says nothing about the time after it.
             self.observer.forget_probes(&desired.key);
             for action in due {
+                if self.leadership.ending().now_or_never().is_some() {
+                    break;
+                }
                 let context = Round { object: &object, desired, observed: &observed };
                 let result = self.actor.carry_out(&action, &context).await;
                 memory.record(&action, &result, self.clock.now(), self.random.fraction());
@@ -175,18 +201,18 @@ impl Reconciler {
                 }
             }
             if stop {
-                return Ok(Some((object, Result { observed, plan, failures, done })));
+                return Ok(reached(object, Result { observed, plan, failures, done }));
             }
             match self.kubernetes.access(&desired.key).await? {
                 Some(fresh) if fresh.metadata.uid == object.metadata.uid => object = fresh,
-                _ => return Ok(None),
+                _ => return Ok(Road::Gone),
             }
             // An edit meanwhile: the queue has it, and the new spec gets a road of its own.
             if object.metadata.generation.unwrap_or_default() != observed.own.generation {
-                return Ok(Some((object, Result { observed, plan, failures, done })));
+                return Ok(reached(object, Result { observed, plan, failures, done }));
             }
         }
-        Ok(None)
+        Ok(Road::Gone)
     }
 
     async fn observe_and_plan(
@@ -232,8 +258,13 @@ impl Reconciler {
             }
             notes.extend(events::changes(&before, status));
         }
+        self.tell(object, notes).await;
+        Ok(())
+    }
+
+    async fn tell(&self, object: &KafkaExternalAccess, notes: Vec<Note>) {
         for note in notes {
-            let Some(permit) = self.leadership.permit() else { return Ok(()) };
+            let Some(permit) = self.leadership.permit() else { return };
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             let event = events::event(object, &note, self.clock.now(), &self.instance, serial);
             // An event that cannot be written is no reason to fail: the status says the same.
@@ -241,7 +272,6 @@ impl Reconciler {
                 tracing::debug!(%error, reason = note.reason, "an event was not published");
             }
         }
-        Ok(())
     }
 
     fn untold(&self, desired: &Desired, notes: Vec<Note>) -> Vec<Note> {
@@ -273,6 +303,10 @@ impl Reconciler {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.observer.forget(key);
     }
+}
+
+fn reached(object: KafkaExternalAccess, result: Result) -> Road {
+    Road::Reached(Box::new((object, result)))
 }
 
 /// The actions that did not fail in this reconcile.

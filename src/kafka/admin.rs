@@ -69,13 +69,17 @@ impl Brokers for TcpBrokers {
 
     async fn alter(
         &self,
-        _permit: WritePermit,
+        permit: WritePermit,
         target: &Target,
         node: NodeId,
         changes: &[SettingChange],
         validate: Validate,
     ) -> Result<(), KafkaError> {
         let mut connection = open(target, &mut Times::new()).await?;
+        if !permit.holds() {
+            let fault = KafkaFault::Network("the way to the broker took too long".into());
+            return Err(KafkaError { step: Step::AlterConfigs, fault });
+        }
         let configs = changes.iter().map(|change| match change {
             SettingChange::Set(setting, value) => {
                 alterable(*setting, 0).with_value(Some(StrBytes::from_string(value.clone())))

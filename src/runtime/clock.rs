@@ -1,23 +1,23 @@
 //! Time and randomness of the machine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::seams::{Clock, Random};
 
 /// The machine's clocks.
-#[derive(Debug)]
-pub struct SystemClock {
-    start: Instant,
-}
+#[derive(Debug, Default)]
+pub struct SystemClock {}
 
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self { start: Instant::now() }
-    }
-}
+/// The clock that goes on while the machine sleeps, as a lease does (clock_gettime(2)); `Instant` stands still on Linux.
+#[cfg(target_os = "linux")]
+const MONOTONIC: ClockId = ClockId::CLOCK_BOOTTIME;
+/// Elsewhere this one goes on.
+#[cfg(not(target_os = "linux"))]
+const MONOTONIC: ClockId = ClockId::CLOCK_MONOTONIC;
 
 #[async_trait]
 impl Clock for SystemClock {
@@ -26,7 +26,8 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        // It fails for clocks that do not exist; then every lease is over.
+        clock_gettime(MONOTONIC).map_or(Duration::MAX, Duration::from)
     }
 
     async fn sleep(&self, period: Duration) {

@@ -1,27 +1,41 @@
 //! Leadership by a Lease object.
 //!
-//! Own code, because a boolean that a task updates cannot tell a process that was stopped and goes on that its lease
-//! is over. Here the right to write is computed at each write from the monotonic clock: it ends a fifth of the
-//! lease before the lease does, counted from the moment the last successful renewal was **sent**.
-
+//! The right to write is computed at each write from the monotonic clock: it ends a fifth of the lease before the lease
+//! does, counted from the moment the last successful renewal was **sent**. Others wait for the whole lease from the
+//! moment they saw the record change. So two never lead at once, as long as no clock runs a fifth faster than another;
+//! what time of day it is anywhere plays no part.
+//!
+//! Own code. kube-lease-manager 0.13 was read for the same job and does not do it:
+//!
+//! | needed here | there |
+//! |---|---|
+//! | a process that was stopped and goes on must see at its next write that its lease is over | a flag that a task updates when it gets to run |
+//! | clocks of other machines are not trusted | the end of another's lease is its `renewTime`, by its wall clock, against one's own |
+//! | who takes an expired lease does so on condition that nobody else has | an expired holder is removed by a patch without a version, then everybody tries |
+//! | who leads knows until when, so that a slow way to the cloud can be refused at its end | not told |
+//!
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::api::ObjectMeta;
+use tokio::sync::watch;
 
 use crate::{
     kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
     seams::{Clock, Leadership, WritePermit},
 };
 
-/// Time between looks of one who does not lead, at most.
+/// Time until the next try after one that failed, at most.
 const RETRY: Duration = Duration::from_secs(2);
+/// A watch tells who does not lead of a change; this is how often it looks all the same, in looks per lease.
+const LOOKS: u32 = 3;
 
 /// The times of an election; all follow from how long a lease lasts.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +46,7 @@ struct Times {
     renew: Duration,
     /// How long before its end the leader stops writing.
     margin: Duration,
-    /// Between looks of one who does not lead.
+    /// After a try that failed. A try that takes longer than this has failed.
     retry: Duration,
 }
 
@@ -67,6 +81,17 @@ pub fn evaluate(holder: Option<&str>, me: &str, unchanged_for: Duration, lasts: 
     }
 }
 
+/// What came of a look at the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It is held for its whole length from now.
+    Held,
+    /// Another one holds it, for this long at most unless it renews.
+    Theirs(Duration),
+    /// Somebody wrote it at the same time.
+    Contested,
+}
+
 /// Takes part in the election.
 pub struct LeaseHolder {
     kubernetes: Arc<dyn Kubernetes>,
@@ -76,6 +101,7 @@ pub struct LeaseHolder {
     me: String,
     times: Times,
     state: Mutex<State>,
+    ending: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -86,6 +112,8 @@ struct State {
     since: Option<jiff::Timestamp>,
     /// The record seen last, and when it was seen to change.
     seen: Option<(Option<String>, Duration)>,
+    /// The record as it was written last, while nobody is known to have written it since.
+    written: Option<Lease>,
     released: bool,
 }
 
@@ -108,14 +136,26 @@ impl LeaseHolder {
             me: me.to_owned(),
             times: Times::new(lasts),
             state: Mutex::default(),
+            ending: watch::Sender::new(false),
         }
     }
 
-    /// One look at the lease, and a claim where that is right. Returns how long to wait before the next.
+    /// One look at the lease, and a claim where that is right. Returns how long to wait before the next, unless the
+    /// record changes before.
     pub async fn turn(&self) -> Duration {
-        match self.try_claim().await {
-            Ok(true) => self.times.renew,
-            Ok(false) => self.times.retry,
+        let look = tokio::select! {
+            biased;
+            look = self.claim() => look,
+            // An answer that does not come must not cost the leadership, which lasts for several tries.
+            () = self.clock.sleep(self.times.retry) => {
+                let fault = KubernetesFault::Unavailable("no answer in time".to_owned());
+                Err(KubernetesError { operation: "claim the lease", fault })
+            }
+        };
+        match look {
+            Ok(Look::Held) => self.times.renew,
+            Ok(Look::Theirs(rest)) => rest.min(self.times.lasts / LOOKS),
+            Ok(Look::Contested) => self.times.retry,
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be claimed");
                 self.times.retry
@@ -123,9 +163,25 @@ impl LeaseHolder {
         }
     }
 
-    async fn try_claim(&self) -> Result<bool, KubernetesError> {
+    async fn claim(&self) -> Result<Look, KubernetesError> {
+        // Taken out: whatever ends this look early leaves nothing that may be out of date.
+        let written = self.lock().written.take();
+        if let Some(written) = written {
+            // Nobody is known to have written since: no need to read first.
+            match self.try_claim(Some(written)).await? {
+                Look::Contested => {}
+                held => return Ok(held),
+            }
+        }
         let current = self.kubernetes.lease(&self.namespace, &self.name).await?;
+        self.try_claim(current).await
+    }
+
+    async fn try_claim(&self, current: Option<Lease>) -> Result<Look, KubernetesError> {
         let now = self.clock.monotonic();
+        if self.lock().released {
+            return Ok(Look::Theirs(self.times.lasts));
+        }
         let version = current.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let unchanged_for = self.unchanged_for(version, now);
         let spec = current.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
@@ -134,24 +190,31 @@ impl LeaseHolder {
             .and_then(|s| u64::try_from(s).ok())
             .map_or(self.times.lasts, Duration::from_secs);
         if evaluate(spec.holder_identity.as_deref(), &self.me, unchanged_for, lasts) == Verdict::Wait {
-            return Ok(false);
+            return Ok(Look::Theirs(lasts.saturating_sub(unchanged_for)));
         }
         let wanted = self.record(current, &spec, Some(self.me.clone()));
         match self.kubernetes.write_lease(&wanted).await {
-            Ok(_) => {
-                let mut state = self.lock();
-                let interrupted = state.until.is_none_or(|until| self.clock.monotonic() >= until);
-                if interrupted {
-                    state.since = Some(self.clock.now());
-                }
-                if !state.released {
-                    state.until = Some(now + self.times.lasts - self.times.margin);
-                }
-                Ok(true)
+            Ok(written) => {
+                self.hold(now, written);
+                Ok(Look::Held)
             }
-            Err(KubernetesError { fault: KubernetesFault::Conflict, .. }) => Ok(false),
+            Err(KubernetesError { fault: KubernetesFault::Conflict, .. }) => Ok(Look::Contested),
             Err(error) => Err(error),
         }
+    }
+
+    /// The lease was written, by a call that was sent at `sent`.
+    fn hold(&self, sent: Duration, written: Lease) {
+        let mut state = self.lock();
+        if state.released {
+            return;
+        }
+        let interrupted = state.until.is_none_or(|until| self.clock.monotonic() >= until);
+        if interrupted {
+            state.since = Some(self.clock.now());
+        }
+        state.until = Some(sent + self.times.lasts - self.times.margin);
+        state.written = Some(written);
     }
 
     fn unchanged_for(&self, version: Option<String>, now: Duration) -> Duration {
@@ -186,23 +249,42 @@ impl LeaseHolder {
         }
     }
 
+    /// Lets those who wait for [`Leadership::ending`] go on. Permits are still given: what is begun needs them.
+    pub fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
     /// Gives the lease back, so that another replica takes over at once. No permit is given afterwards.
     pub async fn release(&self) -> Result<(), KubernetesError> {
         let held = {
             let mut state = self.lock();
             state.released = true;
+            state.written = None;
             state.until.take().is_some()
         };
         if !held {
             return Ok(());
         }
+        match self.try_release().await {
+            // A renewal was under way; there is no other.
+            Err(KubernetesError { fault: KubernetesFault::Conflict, .. }) => self.try_release().await,
+            result => result,
+        }
+    }
+
+    async fn try_release(&self) -> Result<(), KubernetesError> {
         let Some(current) = self.kubernetes.lease(&self.namespace, &self.name).await? else { return Ok(()) };
         let spec = current.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.me) {
             return Ok(());
         }
         let freed = self.record(Some(current), &spec, None);
-        self.kubernetes.write_lease(&freed).await.map(|_| ())
+        self.kubernetes.write_lease(&freed).await.map(drop)
+    }
+
+    /// Namespace and name of the record.
+    pub fn record_name(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 
     /// True while a permit would be given.
@@ -215,6 +297,7 @@ impl LeaseHolder {
     }
 }
 
+#[async_trait]
 impl Leadership for LeaseHolder {
     fn since(&self) -> jiff::Timestamp {
         self.lock().since.unwrap_or_else(|| self.clock.now())
@@ -222,7 +305,12 @@ impl Leadership for LeaseHolder {
 
     fn permit(&self) -> Option<WritePermit> {
         let until = self.lock().until?;
-        (self.clock.monotonic() < until).then(WritePermit::granted)
+        (self.clock.monotonic() < until).then(|| WritePermit::until(self.clock.clone(), until))
+    }
+
+    async fn ending(&self) {
+        // It cannot be closed: the sender is here.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
     }
 }
 

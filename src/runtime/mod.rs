@@ -7,13 +7,13 @@ use std::{
 };
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     act::Actor,
     cloud::openstack::OpenStackClouds,
     controller::{self, queue::WorkQueue, reconcile::Reconciler, watches::Watches},
-    domain::{AccessKey, ClusterId},
+    domain::{AccessKey, ClusterId, ErrorClass},
     kafka::admin::TcpBrokers,
     kubernetes::{
         Kubernetes, KubernetesError,
@@ -26,6 +26,7 @@ use crate::{
 };
 
 pub mod clock;
+mod election;
 pub mod http;
 pub mod lease;
 pub mod prices;
@@ -40,8 +41,11 @@ use telemetry::LogFormat;
 
 /// Reconciles at the same time; each object by one of them.
 const WORKERS: usize = 8;
-/// How long running reconciles may take to end after SIGTERM.
-const SHUTDOWN: Duration = Duration::from_secs(10);
+/// How long a change that is under way may take to end after SIGTERM. Kubernetes kills after 30 s unless told otherwise
+/// (`terminationGracePeriodSeconds`); giving the lease back comes after this.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// Between tries to reach the API server at the start.
+const START: Duration = Duration::from_secs(2);
 
 /// Runs the operator.
 #[derive(Args, Clone, Debug)]
@@ -105,9 +109,11 @@ pub enum RunError {
     Signal(#[from] std::io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then ends in order: no new keys, running reconciles end, the lease is given back.
+/// Runs until SIGTERM or SIGINT, then ends in order: no new keys, changes under way end, the lease is given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
     telemetry::start(args.log_format);
+    // First of all: a process without a handler is killed, or, as the first of a container, goes on.
+    let mut end = End::listen()?;
     let client = client(kube::Config::infer().await?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -124,14 +130,15 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     );
     let lease = Arc::new(lease);
     let queue: Arc<WorkQueue<AccessKey>> = Arc::new(WorkQueue::new(clock.clone(), random.clone()));
-    let watches = Watches::new(client, args.namespaces.clone(), queue.clone());
+    let watches = Watches::new(client.clone(), args.namespaces.clone(), queue.clone());
     watches.start();
-    tokio::spawn(elect(lease.clone(), clock.clone()));
     tokio::spawn(pages(args.listen, http::Pages { watches, metrics: metrics.clone(), lease: lease.clone() }));
-    let cluster = match &args.cluster_id {
-        Some(id) => ClusterId::new(id),
-        None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
+    let cluster = tokio::select! {
+        cluster = cluster(&args, &*kubernetes, &*clock) => cluster?,
+        () = end.asked() => return Ok(()),
     };
+    // Who cannot act yet does not lead.
+    tokio::spawn(election::take_part(lease.clone(), clock.clone(), client));
     tracing::info!(%instance, %cluster, version = env!("CARGO_PKG_VERSION"), "started");
     let reconciler = reconciler(&args, kubernetes, &clock, &random, &metrics, &lease, cluster, instance);
     let workers: Vec<_> = (0..WORKERS)
@@ -146,15 +153,38 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
             tokio::spawn(work)
         })
         .collect();
-    wait_for_the_end().await?;
+    end.asked().await;
     tracing::info!("ending");
     queue.close();
+    lease.end();
     let ended = futures::future::join_all(workers);
-    tokio::select! { _ = ended => {} () = clock.sleep(SHUTDOWN) => tracing::warn!("a reconcile did not end in time") }
+    tokio::select! { _ = ended => {} () = clock.sleep(SHUTDOWN) => tracing::warn!("a change did not end in time") }
     if let Err(error) = lease.release().await {
         tracing::warn!(%error, "the lease was not given back");
     }
     Ok(())
+}
+
+/// Identity of this cluster in owner markers. Waits for an API server that cannot be reached: who exits instead is
+/// started again later and later. An error: the right to read it is missing.
+async fn cluster(
+    args: &RunArgs,
+    kubernetes: &dyn Kubernetes,
+    clock: &dyn Clock,
+) -> Result<ClusterId, KubernetesError> {
+    if let Some(id) = &args.cluster_id {
+        return Ok(ClusterId::new(id));
+    }
+    loop {
+        match kubernetes.cluster_uid().await {
+            Ok(uid) => return Ok(ClusterId::new(uid.as_str())),
+            Err(error) if error.class() == ErrorClass::Transient => {
+                tracing::warn!(%error, "waiting for the API server");
+                clock.sleep(START).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[allow(
@@ -206,13 +236,6 @@ fn reconciler(
     })
 }
 
-async fn elect(lease: Arc<LeaseHolder>, clock: Arc<dyn Clock>) {
-    loop {
-        let wait = lease.turn().await;
-        clock.sleep(wait).await;
-    }
-}
-
 async fn pages(at: SocketAddr, pages: http::Pages) {
     if let Err(error) = http::serve(at, pages).await {
         tracing::error!(%at, %error, "health and metrics are not served");
@@ -225,9 +248,18 @@ fn instance(random: &dyn Random) -> String {
     format!("{host}-{:06x}", (random.fraction() * 16_777_216.0) as u32)
 }
 
-async fn wait_for_the_end() -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-    Ok(())
+/// The signals that ask a process to end.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {} _ = self.interrupt.recv() => {} }
+    }
 }

@@ -31,6 +31,7 @@ struct State {
     secrets: BTreeMap<String, Secret>,
     config_maps: BTreeMap<String, ConfigMap>,
     events: Vec<Event>,
+    lease: Option<Lease>,
     serial: u64,
 }
 
@@ -339,10 +340,18 @@ impl Kubernetes for ApiServer {
     }
 
     async fn lease(&self, _: &str, _: &str) -> Result<Option<Lease>, KubernetesError> {
-        Ok(None)
+        Ok(self.lock().lease.clone())
     }
 
     async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
-        Ok(lease.clone())
+        let mut state = self.lock();
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        if state.lease.as_ref().and_then(version) != version(lease) {
+            return Err(failed("write the lease", KubernetesFault::Conflict));
+        }
+        let mut lease = lease.clone();
+        state.stamp(&mut lease.metadata);
+        state.lease = Some(lease.clone());
+        Ok(lease)
     }
 }

@@ -2,6 +2,7 @@
 
 mod brokers;
 mod kubernetes;
+mod leadership;
 mod limits;
 mod tap;
 mod usage;

@@ -72,6 +72,8 @@ pub struct Tap {
     was_cut: tokio::sync::Notify,
     follower: AtomicBool,
     permits: Mutex<Option<usize>>,
+    permits_before_the_end: Mutex<Option<usize>>,
+    ending: AtomicBool,
 }
 
 impl Tap {
@@ -117,7 +119,20 @@ impl Tap {
         *self.permits.lock().expect("not poisoned") = Some(permits);
     }
 
+    /// The process is asked to end when it has taken this number of permits; `None`: it is not.
+    pub fn end_after(&self, permits: Option<usize>) {
+        *self.permits_before_the_end.lock().expect("not poisoned") = permits;
+        self.ending.store(false, Ordering::SeqCst);
+    }
+
+    fn count_towards_the_end(&self) {
+        let mut permits = self.permits_before_the_end.lock().expect("not poisoned");
+        *permits = permits.map(|left| left.saturating_sub(1));
+        self.ending.store(*permits == Some(0), Ordering::SeqCst);
+    }
+
     fn may_write(&self) -> bool {
+        self.count_towards_the_end();
         let mut permits = self.permits.lock().expect("not poisoned");
         match permits.as_mut() {
             Some(0) => self.follower.store(true, Ordering::SeqCst),
@@ -195,6 +210,7 @@ pub struct TappedLeadership {
     pub since: Timestamp,
 }
 
+#[async_trait]
 impl Leadership for TappedLeadership {
     fn since(&self) -> Timestamp {
         self.since
@@ -202,6 +218,12 @@ impl Leadership for TappedLeadership {
 
     fn permit(&self) -> Option<WritePermit> {
         if self.tap.may_write() { SoleReplica.permit() } else { None }
+    }
+
+    async fn ending(&self) {
+        while !self.tap.ending.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     domain::innermost,
     kafka::SecretText,
     reach::{NotCalled, Reach},
-    seams::Clock,
+    seams::{Clock, WritePermit},
 };
 
 /// In characters, of the cloud's words in a message.
@@ -51,20 +51,20 @@ pub enum CallOutcome {
 }
 
 /// What a call does to the cloud, and so what may be done when its answer is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+#[derive(Clone, Copy, Debug)]
+pub enum Effect<'a> {
     /// Nothing: may be repeated.
     Read,
     /// A token more, which nobody counts: may be repeated.
     Login,
-    /// A change. Not sent after this moment of the monotonic clock: the permit to write is too old by then.
-    Write { not_after: Duration },
+    /// A change. Not sent when the permit has ended by then: a login or the rate limit may come between.
+    Write(&'a WritePermit),
 }
 
 /// A call to send.
 pub struct Call<'a> {
     pub operation: &'static str,
-    pub effect: Effect,
+    pub effect: Effect<'a>,
     pub method: Method,
     pub url: Url,
     pub body: Option<&'a Value>,
@@ -164,14 +164,14 @@ impl Http {
         let error = |fault| CloudError { operation, fault };
         self.may_call(&call.url).map_err(|refused| error(CloudFault::Configuration(refused.to_string())))?;
         self.wait_for_turn().await.map_err(error)?;
-        if let Effect::Write { not_after } = call.effect
-            && self.clock.monotonic() > not_after
+        if let Effect::Write(permit) = call.effect
+            && !permit.holds()
         {
             return Err(error(CloudFault::Unavailable("the way to the cloud took too long".to_owned())));
         }
         let start = self.clock.monotonic();
         let mut answer = self.exchange(&call).await;
-        if answer.result.is_err() && answer.broken && !matches!(call.effect, Effect::Write { .. }) {
+        if answer.result.is_err() && answer.broken && !matches!(call.effect, Effect::Write(_)) {
             answer = self.exchange(&call).await;
         }
         let took = self.clock.monotonic() - start;
@@ -184,7 +184,7 @@ impl Http {
     }
 
     async fn exchange(&self, call: &Call<'_>) -> Answer {
-        let writes = matches!(call.effect, Effect::Write { .. });
+        let writes = matches!(call.effect, Effect::Write(_));
         let unanswered = |error: reqwest::Error| {
             if let Some(refused) = not_called(&error) {
                 return Answer {
@@ -233,7 +233,7 @@ impl Http {
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, CloudFault> {
-        let limit = if call.effect == Effect::Read { self.limits.read } else { self.limits.write };
+        let limit = if matches!(call.effect, Effect::Read) { self.limits.read } else { self.limits.write };
         let mut request = self.client.request(call.method.clone(), call.url.clone()).timeout(limit);
         if let Some(token) = call.token {
             let mut value = reqwest::header::HeaderValue::from_str(token.reveal())

@@ -36,8 +36,6 @@ const MOST_PAGES: usize = 200;
 const LONGEST_LIST: Duration = Duration::from_secs(120);
 /// Filters in one query; a URL has a length.
 const FILTERS: usize = 50;
-/// How old a permit to write may be when the call is sent: a login or the rate limit may come between.
-const PERMIT_AGE: Duration = Duration::from_secs(5);
 
 /// One project's floating IPs in one OpenStack cloud.
 pub struct Neutron {
@@ -49,6 +47,16 @@ pub struct Neutron {
 }
 
 type Query = Vec<(&'static str, String)>;
+
+/// What is asked of the network service, below its endpoint.
+struct Request<'a> {
+    effect: Effect<'a>,
+    method: Method,
+    path: &'a str,
+    query: &'a Query,
+    body: Option<&'a Value>,
+    if_match: Option<Revision>,
+}
 
 impl Neutron {
     /// Calls what is called by default. Makes no call.
@@ -79,29 +87,21 @@ impl Neutron {
         self
     }
 
-    async fn call(
-        &self,
-        operation: &'static str,
-        method: Method,
-        path: &str,
-        query: &Query,
-        body: Option<&Value>,
-        if_match: Option<Revision>,
-    ) -> Result<Reply, CloudError> {
-        let effect = if method == Method::GET {
-            Effect::Read
-        } else {
-            Effect::Write { not_after: self.clock.monotonic() + PERMIT_AGE }
-        };
+    /// Sends with a token, and once more with a new one where the cloud refuses it: then nothing was executed.
+    async fn call(&self, operation: &'static str, request: Request<'_>) -> Result<Reply, CloudError> {
         let mut refused: Option<Token> = None;
         loop {
             let token = self.keystone.token(&self.http, refused.as_ref()).await?;
-            let url = url(&token.endpoint, path, query);
-            let if_match = if_match.map(|revision| revision.0);
-            let (method, token_text) = (method.clone(), Some(&token.secret));
-            let call = Call { operation, effect, method, url, body, token: token_text, if_match };
+            let call = Call {
+                operation,
+                effect: request.effect,
+                method: request.method.clone(),
+                url: url(&token.endpoint, request.path, request.query),
+                body: request.body,
+                token: Some(&token.secret),
+                if_match: request.if_match.map(|revision| revision.0),
+            };
             match self.http.send(call).await {
-                // Nothing was executed: once more with a new token.
                 Err(CloudError { fault: CloudFault::Unauthorized(_), .. }) if refused.is_none() => {
                     refused = Some(token)
                 }
@@ -110,13 +110,28 @@ impl Neutron {
         }
     }
 
+    async fn write(
+        &self,
+        permit: &WritePermit,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        if_match: Option<Revision>,
+    ) -> Result<Reply, CloudError> {
+        let effect = Effect::Write(permit);
+        self.call(operation, Request { effect, method, path, query: &vec![], body, if_match }).await
+    }
+
     async fn read<T: DeserializeOwned>(
         &self,
         operation: &'static str,
         path: &str,
         query: &Query,
     ) -> Result<T, CloudError> {
-        self.call(operation, Method::GET, path, query, None, None).await?.json(operation)
+        let (effect, method) = (Effect::Read, Method::GET);
+        let request = Request { effect, method, path, query, body: None, if_match: None };
+        self.call(operation, request).await?.json(operation)
     }
 
     /// Every page. Only the marker is taken from a page: its links may name a host that is not ours to call.
@@ -300,17 +315,16 @@ impl FloatingIps for Neutron {
         Ok(found)
     }
 
-    async fn create(&self, _permit: WritePermit, new: &NewFloatingIp) -> Result<FloatingIp, CloudError> {
+    async fn create(&self, permit: WritePermit, new: &NewFloatingIp) -> Result<FloatingIp, CloudError> {
         let operation = "create a floating IP";
-        let reply = self
-            .call(operation, Method::POST, "floatingips", &vec![], Some(&wire::create(new)), None)
-            .await?;
+        let body = wire::create(new);
+        let reply = self.write(&permit, operation, Method::POST, "floatingips", Some(&body), None).await?;
         Ok(changed::<WireFloatingIp>(&reply, operation)?.into())
     }
 
     async fn update(
         &self,
-        _permit: WritePermit,
+        permit: WritePermit,
         id: &AddressId,
         read_at: Revision,
         change: &Change,
@@ -323,44 +337,40 @@ impl FloatingIps for Neutron {
         };
         let path = format!("floatingips/{id}");
         let body = wire::update(change);
-        let reply = self.call(operation, Method::PUT, &path, &vec![], Some(&body), Some(read_at)).await?;
+        let reply = self.write(&permit, operation, Method::PUT, &path, Some(&body), Some(read_at)).await?;
         Ok(changed::<WireFloatingIp>(&reply, operation)?.into())
     }
 
-    async fn delete(
-        &self,
-        _permit: WritePermit,
-        id: &AddressId,
-        read_at: Revision,
-    ) -> Result<(), CloudError> {
+    async fn delete(&self, permit: WritePermit, id: &AddressId, read_at: Revision) -> Result<(), CloudError> {
         let path = format!("floatingips/{id}");
-        gone(self.call("release a floating IP", Method::DELETE, &path, &vec![], None, Some(read_at)).await)
+        let operation = "release a floating IP";
+        gone(self.write(&permit, operation, Method::DELETE, &path, None, Some(read_at)).await)
     }
 
     async fn create_policy(
         &self,
-        _permit: WritePermit,
+        permit: WritePermit,
         limits: &BandwidthLimits,
     ) -> Result<QosPolicyId, CloudError> {
         let operation = "create a QoS policy";
         let body = wire::create_policy(limits);
-        let reply = self.call(operation, Method::POST, "qos/policies", &vec![], Some(&body), None).await?;
+        let reply = self.write(&permit, operation, Method::POST, "qos/policies", Some(&body), None).await?;
         Ok(QosPolicyId::new(changed::<WireQosPolicy>(&reply, operation)?.id))
     }
 
     async fn add_rule(
         &self,
-        _permit: WritePermit,
+        permit: WritePermit,
         policy: &QosPolicyId,
         rule: (Direction, u32),
     ) -> Result<(), CloudError> {
         let path = format!("qos/policies/{policy}/bandwidth_limit_rules");
         let body = wire::add_rule(rule);
-        self.call("limit a QoS policy", Method::POST, &path, &vec![], Some(&body), None).await.map(drop)
+        self.write(&permit, "limit a QoS policy", Method::POST, &path, Some(&body), None).await.map(drop)
     }
 
-    async fn delete_policy(&self, _permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
+    async fn delete_policy(&self, permit: WritePermit, policy: &QosPolicyId) -> Result<(), CloudError> {
         let path = format!("qos/policies/{policy}");
-        gone(self.call("remove a QoS policy", Method::DELETE, &path, &vec![], None, None).await)
+        gone(self.write(&permit, "remove a QoS policy", Method::DELETE, &path, None, None).await)
     }
 }
