@@ -1,13 +1,7 @@
 //! `kafka-external-access check`: the probe for a machine outside. It needs a right in Kubernetes only where it reports:
 //! `patch` on one ConfigMap.
 
-use std::{
-    collections::BTreeMap,
-    net::{SocketAddr, UdpSocket},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::UdpSocket, process::ExitCode, time::Duration};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -19,10 +13,10 @@ use kube::{
 use serde_json::json;
 
 use crate::{
+    cli::connect::{ConnectArgs, Dialer, seconds},
     domain::{AccessKey, Endpoint, NodeId, innermost},
     kafka::{
-        BrokerView, Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target,
-        Tls,
+        BrokerView, Brokers, KafkaError, KafkaFault, Step,
         admin::TcpBrokers,
         probe::Report,
         sighting::{self, Asked, Sighting},
@@ -38,18 +32,9 @@ pub struct CheckArgs {
     /// host:port list, as a client is given it
     #[arg(long, required = true, value_delimiter = ',')]
     pub bootstrap: Vec<Endpoint>,
-    /// Limit for each step: seconds, as in 5 or 5s
-    #[arg(long, default_value = "5s", value_parser = seconds)]
-    pub timeout: Duration,
-    /// PEM file of the authorities to trust; speaks TLS
-    #[arg(long)]
-    pub tls_ca: Option<std::path::PathBuf>,
-    /// plain, scram-sha-256 or scram-sha-512; the password comes from the environment variable KAFKA_PASSWORD
-    #[arg(long, requires = "sasl_username")]
-    pub sasl: Option<Mechanism>,
-    /// SASL user
-    #[arg(long)]
-    pub sasl_username: Option<String>,
+    /// How this machine talks to the brokers
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
@@ -62,19 +47,6 @@ pub struct CheckArgs {
     pub every: Option<Duration>,
 }
 
-/// SASL mechanisms of the command line.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Mechanism {
-    /// PLAIN
-    Plain,
-    /// SCRAM-SHA-256
-    #[value(name = "scram-sha-256")]
-    Scram256,
-    /// SCRAM-SHA-512
-    #[value(name = "scram-sha-512")]
-    Scram512,
-}
-
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -82,12 +54,6 @@ pub enum Output {
     Text,
     /// For programs.
     Json,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number =
-        text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=300).contains(seconds));
-    number.map(Duration::from_secs).ok_or_else(|| "1s to 300s".to_owned())
 }
 
 /// What one address turned out to be.
@@ -99,17 +65,14 @@ struct Finding {
 
 /// Runs the check. Exit code 0: every broker is reachable and is who it should be; 1: not; 2: wrong usage.
 pub async fn run(args: CheckArgs) -> ExitCode {
-    let ca = match &args.tls_ca {
-        None => None,
-        Some(file) => match std::fs::read_to_string(file) {
-            Ok(pem) => Some(Arc::from(pem)),
-            Err(error) => {
-                eprintln!("error: {}: {error}", file.display());
-                return ExitCode::from(2);
-            }
-        },
+    let dialer = match args.connect.dialer() {
+        Ok(dialer) => dialer,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
     };
-    let checker = Checker { args: &args, ca };
+    let checker = Checker { args: &args, dialer };
     let reporter = match reporter(&args).await {
         Ok(reporter) => reporter,
         Err(error) => {
@@ -221,7 +184,7 @@ impl Finding {
 
 struct Checker<'a> {
     args: &'a CheckArgs,
-    ca: Option<Arc<str>>,
+    dialer: Dialer,
 }
 
 impl Checker<'_> {
@@ -231,25 +194,10 @@ impl Checker<'_> {
             .map_err(|error| error.to_string())
             .and_then(|mut found| found.next().ok_or("no address".to_owned()));
         let report = match address {
-            Ok(address) => Ok(TcpBrokers.probe(&self.target(address, &at.host)).await),
+            Ok(address) => Ok(TcpBrokers.probe(&self.dialer.target(address, &at.host)).await),
             Err(error) => Err(format!("{} does not resolve here: {error}", at.host)),
         };
         Finding { at, expected, report }
-    }
-
-    fn target(&self, at: SocketAddr, host: &str) -> Target {
-        let tls =
-            self.ca.clone().map(|ca_pem| Tls { server_name: host.to_owned(), ca_pem, identity_pem: None });
-        let sasl = self.args.sasl.map(|mechanism| Sasl {
-            mechanism: match mechanism {
-                Mechanism::Plain => SaslMechanism::Plain,
-                Mechanism::Scram256 => SaslMechanism::ScramSha256,
-                Mechanism::Scram512 => SaslMechanism::ScramSha512,
-            },
-            username: self.args.sasl_username.clone().unwrap_or_default(),
-            password: SecretText::new(std::env::var("KAFKA_PASSWORD").unwrap_or_default()),
-        });
-        Target { at, security: Security { tls, sasl }, step_timeout: self.args.timeout }
     }
 }
 

@@ -8,9 +8,11 @@
 pub mod act;
 pub mod api;
 pub mod check;
+pub mod cli;
 pub mod cloud;
 pub mod controller;
 pub mod domain;
+pub mod hosts;
 pub mod kafka;
 pub mod kubernetes;
 pub mod listeners;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kafka_external_access::{api::KafkaExternalAccess, check, preview, runtime};
+use kafka_external_access::{api::KafkaExternalAccess, check, hosts, preview, runtime};
 use kube::CustomResourceExt;
 
 /// Gives every Kafka broker a floating IP for life.
@@ -24,6 +24,8 @@ enum Command {
     Plan(preview::PlanArgs),
     /// Check every broker of a Kafka from where this runs; needs no right in Kubernetes
     Check(check::CheckArgs),
+    /// Keep the brokers' names in /etc/hosts right
+    Hosts(hosts::HostsArgs),
 }
 
 #[tokio::main]
@@ -50,5 +52,6 @@ async fn main() -> ExitCode {
         },
         Command::Plan(args) => preview::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Hosts(args) => hosts::run(args).await,
     }
 }

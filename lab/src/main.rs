@@ -57,7 +57,7 @@ enum Verb {
     /// Deploy or remove further Kafkas
     #[command(subcommand)]
     Kafka(KafkaVerb),
-    /// Run a command on the virtual machine, which reaches floating IPs only
+    /// Run a command on the virtual machine, which reaches floating IPs only (see vm-reaches-pods)
     #[command(trailing_var_arg = true)]
     Vm {
         /// The command and its arguments
@@ -67,6 +67,11 @@ enum Verb {
     /// Say whether pods reach floating IPs of the pods' network
     Hairpin {
         /// Whether they do
+        state: Switch,
+    },
+    /// Say whether the virtual machine reaches pods at their own addresses
+    VmReachesPods {
+        /// Whether it does
         state: Switch,
     },
     /// The cloud's router
@@ -105,9 +110,9 @@ enum KafkaVerb {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Switch {
-    /// They do
+    /// So it is
     On,
-    /// They do not, as in many clouds
+    /// So it is not, as in many clouds
     Off,
 }
 
@@ -140,11 +145,8 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Vm { command } => return on_machine(&command),
-        Verb::Hairpin { state } => {
-            let paths = Paths::from_environment();
-            let sandbox = Sandbox::attach(&paths).ok_or(LabError::NotRunning)?;
-            Cloud::attach(&sandbox, &Cache::new(&paths))?.set_hairpin(state == Switch::On)?;
-        }
+        Verb::Hairpin { state } => cloud()?.set_hairpin(state == Switch::On)?,
+        Verb::VmReachesPods { state } => cloud()?.set_machine_to_pods(state == Switch::On)?,
         Verb::Gateway => lab::cloud::gateway::run(&Paths::from_environment())?,
         Verb::Machine => lab::cloud::machine::hold(&Paths::from_environment())?,
         Verb::NeutronPort => return Ok(lab::cloud::cni::run()),
@@ -176,6 +178,12 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn cloud() -> Result<Cloud> {
+    let paths = Paths::from_environment();
+    let sandbox = Sandbox::attach(&paths).ok_or(LabError::NotRunning)?;
+    Cloud::attach(&sandbox, &Cache::new(&paths))
 }
 
 fn program() -> PathBuf {

@@ -90,6 +90,7 @@ reasons! {
     ListenerPortTaken: "The listener's port is in use in the pod.", "Choose another port.";
     EndpointTaken: "Another broker advertises the same address and port.", "Remove it there first.";
     PodAddressInListeners: "The broker's listeners contain a pod address, which a stored value would outlive.", "Write listeners without a host.";
+    PodAddressAdvertised: "The internal listener advertises an address instead of a name, and pods' addresses change: clients lose the cluster when every pod has moved.", "Advertise names: INTERNAL://$(POD_NAME).SERVICE.NAMESPACE.svc:PORT.";
     RestartRequired: "This Kafka cannot change advertised listeners without a restart.", "Set rollout: Restart to consent to one restart of each broker, or rollout: Manual and follow status.plan.";
     RestartBlocked: "A broker must restart, and now that could cost a partition its availability.", "Remove the cause that the message names; the restarts then go on.";
     TemplateReverted: "Somebody took the listener out of the pod template; it is not put back.", "Merge the patch in status.plan into the manifest that is applied.";

@@ -67,8 +67,11 @@ pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
     validation = Rule::new("!has(oldSelf.listener) || has(self.listener)").message("listener cannot be removed; delete the object, which withdraws it, and create one without"),
     validation = Rule::new("!has(oldSelf.listener) || !has(self.listener) || self.listener.name == oldSelf.listener.name").message("listener.name cannot change; create another object"),
     validation = Rule::new("!has(oldSelf.listener) || !has(self.listener) || self.listener.port == oldSelf.listener.port").message("listener.port cannot change; create another object"),
-    validation = Rule::new("self.addresses.provider.type == oldSelf.addresses.provider.type").message("addresses.provider.type cannot change; create another object"),
-    validation = Rule::new("!has(self.addresses.provider.openstack) || !has(oldSelf.addresses.provider.openstack) || self.addresses.provider.openstack.floatingNetwork == oldSelf.addresses.provider.openstack.floatingNetwork").message("floatingNetwork cannot change: addresses belong to their network"),
+    validation = Rule::new("!has(oldSelf.addresses) || has(self.addresses)").message("addresses cannot be removed; delete the object, which gives them back, and create one without"),
+    validation = Rule::new("has(self.addresses) || !has(self.listener)").message("listener needs addresses; without them brokers are reached at their pods, by the internal listener"),
+    validation = Rule::new("has(self.addresses) || !has(self.brokers) || self.brokers.all(b, !has(b.address) && !has(b.bandwidth))").message("brokers[].address and brokers[].bandwidth need addresses"),
+    validation = Rule::new("!has(self.addresses) || !has(oldSelf.addresses) || self.addresses.provider.type == oldSelf.addresses.provider.type").message("addresses.provider.type cannot change; create another object"),
+    validation = Rule::new("!has(self.addresses) || !has(oldSelf.addresses) || !has(self.addresses.provider.openstack) || !has(oldSelf.addresses.provider.openstack) || self.addresses.provider.openstack.floatingNetwork == oldSelf.addresses.provider.openstack.floatingNetwork").message("floatingNetwork cannot change: addresses belong to their network"),
     validation = Rule::new("!has(self.brokers) || self.brokers.all(b, !has(b.address) || self.brokers.exists_one(o, has(o.address) && o.address == b.address))").message("brokers[].address must be unique"),
     validation = Rule::new("!has(self.brokers) || !has(oldSelf.brokers) || self.brokers.all(b, !has(b.address) || oldSelf.brokers.all(o, o.ordinal != b.ordinal || !has(o.address) || o.address == b.address))").message("brokers[].address may be set once, then only removed"),
     validation = Rule::new("!has(self.listener) || self.listener.name != self.kafka.internalListener").message("listener.name must differ from kafka.internalListener")
@@ -81,11 +84,14 @@ pub struct KafkaExternalAccessSpec {
     /// The Kafka to make reachable.
     pub kafka: KafkaSource,
     /// The listener that clients outside use. Left out: nothing in Kafka changes, and the addresses serve the
-    /// internal listener under its own names (see `status.hosts`).
+    /// internal listener under its own names (see `status.hosts`). Needs `addresses`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
-    /// Where the addresses come from and what happens to them.
-    pub addresses: Addresses,
+    /// Where the addresses come from and what happens to them. Left out: brokers are reached at their pods' own addresses,
+    /// by the internal listener under its own names, and `status.hosts` is what clients' machines need; nothing is
+    /// allocated or changed anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Addresses>,
     /// Settings of single brokers. The set of brokers is always every ordinal of the StatefulSet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]

@@ -23,7 +23,9 @@ pub struct KafkaExternalAccessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 35000))]
     pub bootstrap_servers: Option<String>,
-    /// Lines for a hosts file: address and the name that the broker advertises.
+    /// Lines for a hosts file: address and the name that the broker advertises. Each is there because the broker of that
+    /// name answered there; without `spec.addresses` a pair goes with its pod, and comes again when the broker has answered
+    /// at its new address. `kafka-external-access hosts` keeps a machine's /etc/hosts in step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(max = 320)))]
     pub hosts: Vec<String>,

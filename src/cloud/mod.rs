@@ -408,6 +408,6 @@ pub trait Clouds: Send + Sync {
 pub enum Outside {
     /// Bound by us, as read in this reconcile.
     Bound(BoundAddress),
-    /// Bound by somebody else, as the user states (provider Static).
+    /// Bound by somebody else, as the user states (provider Static), or the pod's own.
     Stated(Ipv4Addr),
 }

@@ -195,8 +195,8 @@ fn config() -> watcher::Config {
 
 fn references(object: &KafkaExternalAccess) -> References {
     let spec = &object.spec;
-    let openstack =
-        spec.addresses.provider.openstack.iter().map(|openstack| &openstack.credentials_secret_ref);
+    let openstack = spec.addresses.iter().filter_map(|addresses| addresses.provider.openstack.as_ref());
+    let openstack = openstack.map(|openstack| &openstack.credentials_secret_ref);
     let tls = spec.kafka.client.iter().filter_map(|client| client.tls.as_ref()).map(|tls| &tls.secret_ref);
     let sasl =
         spec.kafka.client.iter().filter_map(|client| client.sasl.as_ref()).map(|sasl| &sasl.secret_ref);

@@ -100,7 +100,7 @@ fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {
 fn other(object: &KafkaExternalAccess) -> OtherAccess {
     let spec = &object.spec;
     let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
-    let openstack = spec.addresses.provider.openstack.as_ref();
+    let openstack = spec.addresses.as_ref().and_then(|addresses| addresses.provider.openstack.as_ref());
     OtherAccess {
         key: AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
         uid: Uid::new(object.uid().unwrap_or_default()),

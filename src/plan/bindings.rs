@@ -24,7 +24,7 @@
 //! the two gets 409. Should the pod have moved in between and the first call still succeed for the old port, there are
 //! several of ours, which has a row of its own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 
@@ -60,6 +60,31 @@ pub fn stated(desired: &Desired, observed: &Observed, plan: &mut Plan) {
             }
         }
     }
+}
+
+/// No addresses wanted: each pod's own, as long as it has one.
+pub fn pods(observed: &Observed, plan: &mut Plan) {
+    for ordinal in observed.stateful_set.iter().flat_map(|set| set.ordinals()) {
+        match pod_with_address(observed, ordinal) {
+            Ok((_, address)) => {
+                let outside = Some(Outside::Stated(address));
+                plan.addresses.insert(ordinal, Held { address, id: None, adopted: false, outside });
+                plan.brokers.insert(ordinal, Verdict::Settled);
+            }
+            Err(verdict) => {
+                plan.brokers.insert(ordinal, verdict);
+            }
+        }
+    }
+}
+
+/// The broker's pod and its address, or what is waited for.
+fn pod_with_address(observed: &Observed, ordinal: Ordinal) -> Result<(&PodView, Ipv4Addr), Verdict> {
+    let waiting = |text: &str| Verdict::Waiting(Problem::new(Reason::WaitingForPod, text));
+    let pod = observed.pods.get(&ordinal).filter(|pod| !pod.terminating);
+    let pod = pod.ok_or_else(|| waiting("the pod does not exist or is on its way out"))?;
+    let address = pod.ip.ok_or_else(|| waiting("the pod has no address yet"))?;
+    Ok((pod, address))
 }
 
 /// Provider OpenStack.
@@ -137,10 +162,7 @@ impl<'a> Bindings<'a> {
 
     /// The pod's port, or why there is none to bind to.
     fn target(&self, ordinal: Ordinal) -> Result<KnownTarget<'a>, Verdict> {
-        let waiting = |text: &str| Verdict::Waiting(Problem::new(Reason::WaitingForPod, text));
-        let pod = self.observed.pods.get(&ordinal).filter(|pod| !pod.terminating);
-        let pod = pod.ok_or_else(|| waiting("the pod does not exist or is on its way out"))?;
-        let fixed_ip = pod.ip.ok_or_else(|| waiting("the pod has no address yet"))?;
+        let (pod, fixed_ip) = pod_with_address(self.observed, ordinal)?;
         let refused = |reason, text: String| Err(Verdict::Refused(Problem::new(reason, text)));
         let ports = self.cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
         match ports {

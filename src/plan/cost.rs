@@ -10,7 +10,11 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use super::{desired::Desired, limits, observed::Observed};
+use super::{
+    desired::{Desired, WantedProvider},
+    limits,
+    observed::Observed,
+};
 use crate::{
     api::{BrokerStatus, Cost},
     domain::Ordinal,
@@ -92,7 +96,7 @@ pub fn now(prices: &Prices, brokers: &[BrokerStatus]) -> Cost {
 
 /// What they will cost when nothing is outstanding any more; traffic as it is now.
 pub fn afterwards(prices: &Prices, desired: &Desired, observed: &Observed) -> Cost {
-    if observed.own.deleting {
+    if observed.own.deleting || desired.provider == WantedProvider::PodAddresses {
         return sum(prices, &[]);
     }
     let told = &observed.own.status.brokers;

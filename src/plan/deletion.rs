@@ -45,7 +45,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     }
     withdraw(desired, observed, memory, &mut plan);
     match &desired.provider {
-        WantedProvider::Static => {
+        WantedProvider::Static | WantedProvider::PodAddresses => {
             if plan.actions.is_empty() && !plan.asks() && !blocked(&plan) {
                 plan.actions.push(Action::LetObjectGo);
             }

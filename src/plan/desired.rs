@@ -129,6 +129,8 @@ pub enum WantedProvider {
     },
     /// Addresses that somebody else binds.
     Static,
+    /// None: the pods' own, as long as each pod has its.
+    PodAddresses,
 }
 
 /// Reads an object. The API server has checked most of it; what it let through is checked again, since a CRD may be
@@ -141,6 +143,7 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
     else {
         return Err(invalid("the object has no namespace, name or UID".to_owned()));
     };
+    let addresses = spec.addresses.as_ref();
     let bootstrap = spec.kafka.bootstrap_servers.iter().flat_map(|list| list.split(','));
     let bootstrap = bootstrap.map(|entry| entry.trim().parse::<Endpoint>()).collect::<Result<_, _>>();
     Ok(Desired {
@@ -153,10 +156,10 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         bootstrap: bootstrap.map_err(|error| invalid(format!("kafka.bootstrapServers: {error}")))?,
         listener: listener(spec)?,
         provider: provider(spec)?,
-        retention: spec.addresses.retention_policy,
-        limit: spec.addresses.bandwidth.as_ref().map(limit).transpose()?,
+        retention: addresses.map(|addresses| addresses.retention_policy).unwrap_or_default(),
+        limit: addresses.and_then(|addresses| addresses.bandwidth.as_ref()).map(limit).transpose()?,
         limit_of: limits_of_brokers(spec)?,
-        accept_exposure: spec.addresses.accept_exposure,
+        accept_exposure: addresses.is_some_and(|addresses| addresses.accept_exposure),
         chosen_addresses: chosen_addresses(spec)?,
         advertised_hosts: advertised_hosts(spec)?,
         replace: replace(object)?,
@@ -215,7 +218,16 @@ fn listener(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedListener>, Pr
 }
 
 fn provider(spec: &KafkaExternalAccessSpec) -> Result<WantedProvider, Problem> {
-    let provider = &spec.addresses.provider;
+    let Some(addresses) = &spec.addresses else {
+        if spec.listener.is_some() {
+            return Err(invalid("listener needs addresses; without them brokers are reached at their pods"));
+        }
+        if spec.brokers.iter().any(|broker| broker.address.is_some() || broker.bandwidth.is_some()) {
+            return Err(invalid("brokers[].address and brokers[].bandwidth need addresses"));
+        }
+        return Ok(WantedProvider::PodAddresses);
+    };
+    let provider = &addresses.provider;
     match (provider.kind, &provider.openstack) {
         (ProviderType::Static, None) => Ok(WantedProvider::Static),
         (ProviderType::OpenStack, Some(openstack)) => Ok(WantedProvider::OpenStack {

@@ -3,7 +3,9 @@
 //! | listener | rollout | the broker | then |
 //! |---|---|---|---|
 //! | left out | | tells its name, or has told it (`status.hosts`) | settled: clients use the internal names |
+//! | left out | | tells an address that is not its own outside, or goes with its pod | `PodAddressAdvertised` |
 //! | left out | | has not told its name yet | waiting, with the reason why |
+//! | left out | | without `addresses`: has not answered at its pod's address of now | waiting, with the reason why |
 //! | wanted | any | cannot be asked | waiting, with the reason from its error |
 //! | wanted | Manual | advertises the endpoint | settled |
 //! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
@@ -16,8 +18,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 
 use super::{
-    Action, Outside, Plan, Problem, SOON, Verdict,
-    desired::{Desired, WantedListener},
+    Action, Held, Outside, Plan, Problem, SOON, Verdict,
+    desired::{Desired, WantedListener, WantedProvider},
     failure::problem_of_kafka,
     memory::Memory,
     observed::{KafkaState, Observed},
@@ -72,6 +74,13 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         };
         match &desired.listener {
             None => match view.advertised.get(&view.node) {
+                Some(endpoint) if is_pods_address(desired, endpoint, &outside) => {
+                    let text = format!(
+                        "the broker tells clients {endpoint}. {}",
+                        Reason::PodAddressAdvertised.remedy()
+                    );
+                    plan.refuse(ordinal, Reason::PodAddressAdvertised, text);
+                }
                 Some(endpoint) => {
                     plan.endpoints.insert(ordinal, endpoint.clone());
                 }
@@ -107,11 +116,28 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     }
 }
 
+/// No hosts file helps who is told an address that is not the one outside, or that goes with its pod.
+fn is_pods_address(desired: &Desired, told: &Endpoint, outside: &Outside) -> bool {
+    let of_pods = desired.provider == WantedProvider::PodAddresses;
+    told.host.parse::<Ipv4Addr>().is_ok_and(|host| of_pods || host != address(outside))
+}
+
 /// The line for hosts files is known from an earlier look.
 fn has_told_its_name(observed: &Observed, plan: &Plan, ordinal: Ordinal) -> bool {
-    let Some(held) = plan.addresses.get(&ordinal) else { return false };
-    let start = format!("{} ", held.address);
-    observed.own.status.hosts.iter().any(|line| line.starts_with(&start))
+    plan.addresses.get(&ordinal).is_some_and(|held| told_before(observed, ordinal, held).is_some())
+}
+
+/// The line that an earlier look has found for the broker at this address. A pod's own address may have been another
+/// broker's before, so there it must have been this broker's at that look.
+pub fn told_before<'a>(observed: &'a Observed, ordinal: Ordinal, held: &Held) -> Option<&'a str> {
+    let status = &observed.own.status;
+    let address = held.address.to_string();
+    let pods_own = observed.pods.get(&ordinal).is_some_and(|pod| pod.ip == Some(held.address));
+    let target_before = || status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)?.target.as_ref();
+    if pods_own && target_before() != Some(&address) {
+        return None;
+    }
+    status.hosts.iter().find(|line| line.split(' ').next() == Some(&address)).map(String::as_str)
 }
 
 /// The steps that must wait for an address, so that the plan shows the whole road.

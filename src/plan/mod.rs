@@ -95,6 +95,7 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
     }
     match &desired.provider {
         WantedProvider::Static => bindings::stated(desired, observed, &mut plan),
+        WantedProvider::PodAddresses => bindings::pods(observed, &mut plan),
         WantedProvider::OpenStack { .. } => match seen(observed) {
             Ok(cloud) => bindings::plan(desired, observed, cloud, memory, now, &mut plan),
             Err(problem) => plan.problems.push(problem),
@@ -109,7 +110,7 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
 /// |---|---|
 /// | an older one wants the same StatefulSet and listener (the older creationTimestamp wins, then the UID) | `TargetInUse` |
 /// | its StatefulSet does not exist | `StatefulSetNotFound`; nothing is touched, since pods may live on |
-/// | its pods use the node's network | `HostNetworkRefused` |
+/// | its pods use the node's network, and addresses are wanted | `HostNetworkRefused` |
 fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem> {
     if let Some(rival) = ownership::older_rival(desired, observed) {
         let text = format!(
@@ -125,7 +126,7 @@ fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem>
         );
         return Some(Problem::new(Reason::StatefulSetNotFound, text));
     };
-    set.host_network.then(|| {
+    (set.host_network && desired.provider != WantedProvider::PodAddresses).then(|| {
         let text = "the brokers run with hostNetwork, so an address would expose the node; run them without";
         Problem::new(Reason::HostNetworkRefused, text)
     })
@@ -236,7 +237,7 @@ impl Problem {
 pub struct Held {
     /// The address.
     pub address: Ipv4Addr,
-    /// Its identifier in the cloud; `None` with provider Static.
+    /// Its identifier in the cloud; `None` with provider Static and for a pod's own.
     pub id: Option<AddressId>,
     /// It is the user's own.
     pub adopted: bool,

@@ -1,6 +1,6 @@
 //! What people are told. Byte-identical when nothing changed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use jiff::Timestamp;
 
@@ -8,10 +8,10 @@ use super::{
     Plan, Problem, Verdict,
     conditions::{Finding, Status, merge, shortened, to_seconds},
     cost,
-    desired::Desired,
+    desired::{Desired, WantedProvider},
     failure::Failure,
     limits,
-    listeners::{ProbeVerdict, judge},
+    listeners::{ProbeVerdict, judge, told_before},
     memory::Memory,
     observed::{CloudState, Observed},
     usage,
@@ -132,7 +132,9 @@ impl Teller<'_> {
 
     fn broker(&self, ordinal: Ordinal) -> BrokerStatus {
         let previous = self.previous(ordinal);
-        let held = self.plan.addresses.get(&ordinal);
+        // A pod's own address stands in `target`.
+        let of_pods = self.desired.provider == WantedProvider::PodAddresses;
+        let held = self.plan.addresses.get(&ordinal).filter(|_| !of_pods);
         let pod = self.observed.pods.get(&ordinal);
         let view = self.observed.kafka.as_ref().and_then(|kafka| kafka.internal.get(&ordinal)?.as_ref().ok());
         let (state, problem) = self.state(ordinal);
@@ -256,9 +258,18 @@ impl Teller<'_> {
     }
 
     /// `address name`: the name that the broker advertises outside where that is a name, else its internal name.
+    ///
+    /// | the brokers | pairs |
+    /// |---|---|
+    /// | were asked | of those that answered, and of those that have answered there before |
+    /// | were not asked, addresses are the broker's for life | as before |
+    /// | were not asked, addresses are the pods' own | of those that have answered there before |
     fn hosts(&self) -> Vec<String> {
-        let previous = &self.observed.own.status.hosts;
-        let Some(kafka) = &self.observed.kafka else { return previous.clone() };
+        let of_pods = self.desired.provider == WantedProvider::PodAddresses;
+        let kafka = match &self.observed.kafka {
+            None if !of_pods => return self.observed.own.status.hosts.clone(),
+            kafka => kafka.as_ref(),
+        };
         let line = |(ordinal, held): (&Ordinal, &super::Held)| {
             let address = held.address.to_string();
             let outside = self
@@ -268,12 +279,14 @@ impl Teller<'_> {
                 .map(|endpoint| endpoint.host.clone())
                 .filter(|host| *host != address);
             let inside = || {
-                let view = kafka.internal.get(ordinal)?.as_ref().ok()?;
+                let view = kafka?.internal.get(ordinal)?.as_ref().ok()?;
                 view.advertised.get(&view.node).map(|endpoint| endpoint.host.clone())
             };
             match outside.or_else(inside) {
+                // Brokers that advertise addresses inside have no names to look up.
+                Some(name) if name.parse::<Ipv4Addr>().is_ok() => None,
                 Some(name) => Some(format!("{address} {name}")),
-                None => previous.iter().find(|line| line.starts_with(&format!("{address} "))).cloned(),
+                None => told_before(self.observed, *ordinal, held).map(str::to_owned),
             }
         };
         let known = self

@@ -11,6 +11,7 @@ mod world;
 
 mod addresses;
 mod first_steps;
+mod hosts;
 mod kraft;
 mod limits;
 mod listeners;

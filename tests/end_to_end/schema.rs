@@ -113,6 +113,28 @@ fn cases() -> Vec<Case> {
             nothing(),
             json!({"spec": {"listener": {"port": 9095}}}),
         ),
+        new(
+            "listener needs addresses; without them brokers are reached at their pods, by the internal listener",
+            json!({"spec": {"listener": null, "addresses": null}}),
+            json!({"spec": {"addresses": null}}),
+        ),
+        new(
+            "brokers[].address and brokers[].bandwidth need addresses",
+            json!({"spec": {"listener": null, "addresses": null, "brokers": [{"ordinal": 0}]}}),
+            json!({"spec": {"listener": null, "addresses": null, "brokers": [{"ordinal": 0, "address": "203.0.113.10"}]}}),
+        ),
+        edit(
+            "addresses cannot be removed; delete the object, which gives them back, and create one without",
+            json!({"spec": {"listener": null, "addresses": null}}),
+            json!({"spec": {"addresses": smallest()["spec"]["addresses"]}}),
+            Value::Null,
+        ),
+        edit(
+            "addresses cannot be removed; delete the object, which gives them back, and create one without",
+            json!({"spec": {"listener": null}}),
+            nothing(),
+            json!({"spec": {"addresses": null}}),
+        ),
         edit(
             "addresses.provider.type cannot change; create another object",
             nothing(),

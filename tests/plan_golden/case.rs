@@ -296,7 +296,7 @@ impl Case {
     fn cloud_state(&self) -> CloudState {
         let failed = |fault| CloudState::Failed(CloudError { operation: "list floating IPs", fault });
         match self.cloud.as_str() {
-            "static" => CloudState::NotUsed,
+            "static" | "unused" => CloudState::NotUsed,
             "no-secret" => {
                 CloudState::NoCredential(CredentialProblem::SecretMissing { name: "openstack".into() })
             }
@@ -564,6 +564,14 @@ impl Case {
         let failed = |fault| Err(KafkaError { step: Step::Tcp, fault });
         Ok(match kind {
             "plain" => self.view(ordinal, [None; 3]),
+            "tells-addresses" => {
+                let entry = |o: u32| {
+                    let host = ip(o).to_string();
+                    (NodeId(i32::try_from(o).expect("small")), Endpoint { host, port: 9092 })
+                };
+                let advertised = (0..self.replicas.unwrap_or(0)).map(entry).collect();
+                BrokerView { advertised, ..self.view(ordinal, [None; 3]) }
+            }
             "unregistered" => BrokerView { advertised: BTreeMap::new(), ..self.view(ordinal, [None; 3]) },
             "ours" => self.view(ordinal, [Some(both), Some(&ours), Some(both_map)]),
             "neighbour" => self.view(ordinal, [Some(both), Some(&neighbour), Some(both_map)]),

@@ -59,6 +59,10 @@ fn decide(case: &Case) -> String {
     let status = status(&desired, &observed, &memory, &plan, &[], case::now());
     let mut text = described(&plan);
     text.push_str(&conditions(&status));
+    // With addresses the pairs follow from them.
+    for line in status.hosts.iter().filter(|_| object.spec.addresses.is_none()) {
+        writeln!(text, "host {line}").expect("a String");
+    }
     writeln!(text, "bootstrap {}", status.bootstrap_servers.as_deref().unwrap_or("none")).expect("a String");
     text
 }

@@ -57,7 +57,7 @@ fn a_broker_that_is_scaled_away_leaves_the_others_reachable() {
 #[test]
 fn without_brokers_none_is_waited_for() {
     let mut operator = start(1, Listener::LeftOut, vec![]);
-    operator.world.object.spec.addresses.retention_policy.when_scaled =
+    operator.world.wanted_addresses().retention_policy.when_scaled =
         kafka_external_access::api::Retention::Delete;
     live(&mut operator, &[Event::Restarted, Event::Scaled(0)]);
     assert_eq!(operator.status().summary.map(|summary| summary.ready), Some("0/0".to_owned()));

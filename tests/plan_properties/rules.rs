@@ -192,7 +192,9 @@ pub fn everything_works(world: &World, status: &KafkaExternalAccessStatus) {
         let ours: Vec<_> = ours.collect();
         assert_eq!(ours.len(), 1, "broker {ordinal}: {ours:?} {status:#?}");
         assert_eq!(ours[0].binding, world.target(ordinal), "{status:#?}");
-        if let Some(wanted) = &world.object.spec.addresses.bandwidth {
+        if let Some(wanted) =
+            world.object.spec.addresses.as_ref().and_then(|wanted| wanted.bandwidth.as_ref())
+        {
             let policy = world.policies.iter().find(|policy| Some(&policy.id) == ours[0].qos_policy.as_ref());
             let policy = policy.unwrap_or_else(|| panic!("broker {ordinal} is not limited: {status:#?}"));
             assert!(wanted.qos_policy.as_ref().is_none_or(|name| policy.name == *name), "{policy:?}");
@@ -226,7 +228,8 @@ pub fn nothing_is_left(world: &World) {
     let ours: Vec<_> = world.addresses.iter().filter(|a| matches!(whose(a), Whose::Ours(_))).collect();
     assert_eq!(ours, Vec::<&FloatingIp>::new(), "leaked");
     assert!(!world.secret_held, "the Secret is held for nobody");
-    let retained = world.object.spec.addresses.retention_policy.when_deleted == Retention::Retain;
+    let policy = world.object.spec.addresses.as_ref().map(|wanted| wanted.retention_policy.when_deleted);
+    let retained = policy == Some(Retention::Retain);
     if !retained {
         for (ordinal, pod) in &world.pods {
             let broker = &world.brokers[ordinal];

@@ -309,7 +309,7 @@ pub fn happens(world: &mut World, event: &Event) {
         Event::BrokerUp(ordinal) => world.brokers.entry(*ordinal).or_default().down = false,
         Event::Opened(rules) => world.rules = *rules,
         Event::Quota(quota) => world.quota = *quota,
-        Event::Limited(limit) => world.object.spec.addresses.bandwidth = bandwidth(*limit),
+        Event::Limited(limit) => world.wanted_addresses().bandwidth = bandwidth(*limit),
         Event::PolicyMade(egress, whole) => {
             let limits = BandwidthLimits { egress_mbps: Some(*egress), ingress_mbps: None };
             let policy = world.new_policy(&limits);

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use kafka_external_access::{
-    api::{FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
+    api::{Addresses, FINALIZER, KafkaExternalAccess, REPLACE_ANNOTATION},
     cloud::{
         Binding, CloudError, CloudFault, FloatingIp, IngressRule, NewFloatingIp, Port,
         limits::{BandwidthLimits, MANAGED, QosPolicy},
@@ -98,6 +98,11 @@ pub fn binding(ordinal: u32, incarnation: u32) -> Binding {
 }
 
 impl World {
+    /// The addresses that the object asks for.
+    pub fn wanted_addresses(&mut self) -> &mut Addresses {
+        self.object.spec.addresses.as_mut().expect("every story has addresses")
+    }
+
     pub fn wanted(&self) -> BTreeSet<u32> {
         (0..self.replicas.unwrap_or(0)).collect()
     }

@@ -90,6 +90,12 @@ impl Cloud {
         self.settle()
     }
 
+    /// Whether the virtual machine reaches pods at their own addresses, as far as security groups admit it; in the beginning it does not. Returns when the network is so.
+    pub fn set_machine_to_pods(&self, on: bool) -> Result<()> {
+        self.signals.set_machine_to_pods(on)?;
+        self.settle()
+    }
+
     /// Waits until the network does what Neutron's records say at this moment.
     pub fn settle(&self) -> Result<()> {
         let wanted = self.signals.wanted();

@@ -37,7 +37,24 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(super) struct Stand {
     /// When Neutron changed last, in nanoseconds of its clock.
     changed: u64,
-    hairpin: bool,
+    #[serde(flatten)]
+    ways: Ways,
+}
+
+/// Which ways there are that some clouds have and others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ways {
+    /// Whether a pod reaches floating IPs of the pods' network.
+    pub hairpin: bool,
+    /// Whether the virtual machine reaches pods at their own addresses, as far as security groups admit it.
+    #[serde(default)]
+    pub machine_to_pods: bool,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { hairpin: true, machine_to_pods: false }
+    }
 }
 
 /// The files by which Neutron, the gateway and the lab's commands talk.
@@ -55,19 +72,23 @@ impl Signals {
         write_file(&self.folder.join("hairpin"), if on { "on" } else { "off" })
     }
 
+    pub fn set_machine_to_pods(&self, on: bool) -> Result<()> {
+        write_file(&self.folder.join("machine-to-pods"), if on { "on" } else { "off" })
+    }
+
     /// What the network should follow at this moment.
     pub fn wanted(&self) -> Stand {
         let text = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
-        Stand { changed: text("changed").parse().unwrap_or(0), hairpin: text("hairpin") != "off" }
+        let ways =
+            Ways { hairpin: text("hairpin") != "off", machine_to_pods: text("machine-to-pods") == "on" };
+        Stand { changed: text("changed").parse().unwrap_or(0), ways }
     }
 
     /// Whether the network has followed as far as `wanted`.
     pub fn followed(&self, wanted: Stand) -> Readiness {
         let done = fs::read_to_string(self.folder.join("done")).ok();
         match done.and_then(|text| serde_json::from_str::<Stand>(&text).ok()) {
-            Some(done) if done.changed >= wanted.changed && done.hairpin == wanted.hairpin => {
-                Readiness::Ready
-            }
+            Some(done) if done.changed >= wanted.changed && done.ways == wanted.ways => Readiness::Ready,
             done => Readiness::NotYet(format!("wanted {wanted:?}, has {done:?}")),
         }
     }
@@ -117,7 +138,7 @@ pub fn run(paths: &Paths) -> Result<()> {
     loop {
         let wanted = gateway.signals.wanted();
         let read = Instant::now();
-        match gateway.follow(wanted.hairpin) {
+        match gateway.follow(wanted.ways) {
             Ok(()) => gateway.signals.set_done(Some(wanted))?,
             Err(error) => {
                 eprintln!("{error}");
@@ -162,9 +183,9 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn follow(&mut self, hairpin: bool) -> Result<()> {
+    fn follow(&mut self, ways: Ways) -> Result<()> {
         let records = self.read()?;
-        let picture = records.picture(hairpin);
+        let picture = records.picture(ways);
         self.program(&picture)?;
         let statuses = statuses(&records);
         self.signals.report(&statuses)
@@ -218,8 +239,8 @@ impl Gateway {
         let addresses =
             picture.addresses.iter().map(|address| format!("{} -> {:?}", address.floating, address.target));
         eprintln!(
-            "hairpin {}, {} pods, {}",
-            picture.hairpin,
+            "{:?}, {} pods, {}",
+            picture.ways,
             picture.pods.len(),
             addresses.collect::<Vec<_>>().join(", ")
         );

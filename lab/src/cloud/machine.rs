@@ -1,8 +1,8 @@
-//! The virtual machine of the same cloud: it reaches floating IPs and nothing else.
+//! The virtual machine of the same cloud: it reaches floating IPs and, unless told otherwise, nothing else.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{getpid, sethostname};
 
 use crate::addresses::{EXTERNAL_BRIDGE, EXTERNAL_GATEWAY, EXTERNAL_SUBNET, MACHINE};
+use crate::cache::remove_folder;
 use crate::error::{Context, LabError, Result, write_file};
 use crate::paths::Paths;
 use crate::process::{Daemon, Part, Readiness, text};
@@ -26,7 +27,6 @@ const CABLE: &str = "vm0";
 #[derive(Clone, Debug)]
 pub struct Machine {
     inside: Sandbox,
-    folder: PathBuf,
 }
 
 impl Machine {
@@ -47,8 +47,7 @@ impl Machine {
     /// The machine of a running lab.
     pub fn attach(sandbox: &Sandbox) -> Result<Self> {
         let part = Part::find(sandbox, SUBCOMMAND).filter(Part::alive).ok_or(LabError::NotRunning)?;
-        let folder = sandbox.paths().state().join(SUBCOMMAND);
-        Ok(Self { inside: sandbox.of(part.process), folder })
+        Ok(Self { inside: sandbox.of(part.process) })
     }
 
     /// A command that will run on the machine.
@@ -64,16 +63,27 @@ impl Machine {
 
     /// Writes its /etc/hosts: `localhost` and these lines, in place of what was there.
     pub fn write_hosts(&self, lines: &str) -> Result<()> {
-        write_file(&self.folder.join("hosts"), format!("{LOCALHOST}{lines}\n"))
+        // In place: whoever has it open or mounted sees the same file.
+        self.command("sh")
+            .args(["-c", "cat > /etc/hosts"])
+            .text_with_input(format!("{LOCALHOST}{lines}\n").as_bytes())
+            .map(drop)
     }
 }
 
 /// The process that is the machine. Its namespaces end with it.
 pub fn hold(paths: &Paths) -> Result<()> {
     let folder = paths.part(SUBCOMMAND)?;
-    write_file(&folder.join("hosts"), LOCALHOST)?;
+    let etc = folder.join("etc");
+    // A folder of its own, in which files can be replaced by rename as on any machine.
+    remove_folder(&etc)?;
+    text(std::process::Command::new("cp").args(["-a", "/etc"]).arg(&etc))?;
     // No name server at all: what the machine knows of names stands in its /etc/hosts.
-    write_file(&folder.join("resolv.conf"), "")?;
+    for (name, content) in [("hosts", LOCALHOST), ("resolv.conf", "")] {
+        // A link would lead out of the folder.
+        fs::remove_file(etc.join(name)).ok();
+        write_file(&etc.join(name), content)?;
+    }
     let signals = SigSet::from_iter([Signal::SIGTERM]);
     signals.thread_block().to(|| "block signals".to_owned())?;
     let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
@@ -81,12 +91,8 @@ pub fn hold(paths: &Paths) -> Result<()> {
     sethostname("vm").to(|| "set the host name".to_owned())?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
         .to(|| "set the propagation of mounts".to_owned())?;
-    for name in ["hosts", "resolv.conf"] {
-        let shown = Path::new("/etc").join(name);
-        let shown = fs::canonicalize(&shown).unwrap_or(shown);
-        mount(Some(&folder.join(name)), &shown, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .to(|| format!("show a file at {}", shown.display()))?;
-    }
+    mount(Some(&etc), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .to(|| "show the machine its own /etc".to_owned())?;
     plug_in()?;
     signals.wait().to(|| "wait for a signal".to_owned())?;
     Ok(())

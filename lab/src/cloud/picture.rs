@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+use super::gateway::Ways;
 use super::records::{Direction, FloatingIp, Port, PortForwarding, SecurityRule};
 
 /// Everything the router has to know of the cloud, in a fixed order: two pictures of the same cloud are equal.
@@ -11,8 +12,7 @@ use super::records::{Direction, FloatingIp, Port, PortForwarding, SecurityRule};
 pub(super) struct Picture {
     pub pods: Vec<Pod>,
     pub addresses: Vec<Address>,
-    /// Whether a pod reaches floating IPs of the pods' network.
-    pub hairpin: bool,
+    pub ways: Ways,
 }
 
 /// A port of the pods' network.
@@ -119,7 +119,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub fn picture(&self, hairpin: bool) -> Picture {
+    pub fn picture(&self, ways: Ways) -> Picture {
         let members = self.members();
         let mut pods: Vec<Pod> = self
             .ports
@@ -132,7 +132,7 @@ impl Records {
         let mut addresses: Vec<Address> =
             self.floating_ips.iter().filter_map(|fip| self.address(fip)).collect();
         addresses.sort_by_key(|address| address.floating);
-        Picture { pods, addresses, hairpin }
+        Picture { pods, addresses, ways }
     }
 
     fn members(&self) -> BTreeMap<&str, BTreeSet<Ipv4Addr>> {
@@ -274,7 +274,7 @@ mod tests {
     fn a_port_without_port_security_is_open_and_one_without_rules_is_closed() {
         let records =
             records(json!([]), vec![port("10.128.0.6", true, &["g"]), port("10.128.0.5", false, &[])]);
-        let pods = records.picture(true).pods;
+        let pods = records.picture(Ways::default()).pods;
         assert_eq!(pods[0].filter, Filter::Open);
         assert_eq!(pods[1].filter, Filter::Groups { ingress: vec![], egress: vec![] });
     }
@@ -288,7 +288,7 @@ mod tests {
             rule("egress", json!("132"), (Value::Null, Value::Null), Value::Null, Value::Null),
             ipv6,
         ]);
-        let picture = records(rules, vec![port("10.128.0.5", true, &["g"])]).picture(true);
+        let picture = records(rules, vec![port("10.128.0.5", true, &["g"])]).picture(Ways::default());
         let prefix: Ipv4Net = "203.0.113.0/24".parse().expect("a prefix");
         let tcp =
             Match { protocol: Some(6), range: (Some(9094), Some(9096)), remote: Remote::Prefix(prefix) };
@@ -307,7 +307,7 @@ mod tests {
             unknown,
         ]);
         let ports = vec![port("10.128.0.6", true, &["g"]), port("10.128.0.5", true, &["g"])];
-        let picture = records(rules, ports).picture(true);
+        let picture = records(rules, ports).picture(Ways::default());
         let members = vec![Ipv4Addr::new(10, 128, 0, 5), Ipv4Addr::new(10, 128, 0, 6)];
         let expected = Match { protocol: None, range: (None, None), remote: Remote::Members(members) };
         assert_eq!(picture.pods[0].filter, Filter::Groups { ingress: vec![expected], egress: vec![] });
@@ -328,6 +328,6 @@ mod tests {
             target: Target::Pod(Ipv4Addr::new(10, 128, 0, 5)),
             limits,
         };
-        assert_eq!(records.picture(true).addresses, vec![expected]);
+        assert_eq!(records.picture(Ways::default()).addresses, vec![expected]);
     }
 }

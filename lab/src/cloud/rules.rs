@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use super::picture::{Filter, Forwarding, Limit, Match, Picture, Remote, Target};
 use super::shaping::class;
-use crate::addresses::{EXTERNAL_BRIDGE, EXTERNAL_GATEWAY, EXTERNAL_SUBNET, POD_BRIDGE, POD_SUBNET};
+use crate::addresses::{EXTERNAL_BRIDGE, EXTERNAL_GATEWAY, EXTERNAL_SUBNET, MACHINE, POD_BRIDGE, POD_SUBNET};
 
 const ICMP: u8 = 1;
 
@@ -15,7 +15,11 @@ const ICMP: u8 = 1;
 pub(super) fn ruleset(picture: &Picture) -> String {
     let tables = Tables::of(picture);
     let chains: String = picture.pods.iter().map(|pod| pod_chains(pod.fixed, &pod.filter)).collect();
-    let hairpin = if picture.hairpin { "" } else { "ip daddr @floating drop" };
+    let hairpin = if picture.ways.hairpin { "" } else { "ip daddr @floating drop" };
+    let machine = match picture.ways.machine_to_pods {
+        true => format!("ip saddr {MACHINE} ip daddr {POD_SUBNET} accept"),
+        false => String::new(),
+    };
     format!(
         r#"table ip lab_gateway
 delete table ip lab_gateway
@@ -31,6 +35,7 @@ table ip lab_gateway {{
     ct state related accept
     ip daddr @whole accept
     ip daddr . meta l4proto . th dport @entrances accept
+    {machine}
     ip daddr {EXTERNAL_GATEWAY} icmp type echo-request accept
     drop
   }}
@@ -223,6 +228,7 @@ fn condition(rule: &Match, side: &str) -> String {
 mod tests {
     use ipnet::Ipv4Net;
 
+    use super::super::gateway::Ways;
     use super::super::picture::{Address, Limits, Pod};
     use super::*;
 
@@ -238,7 +244,7 @@ mod tests {
         Picture {
             pods: vec![Pod { fixed: FIXED, filter: Filter::Groups { ingress: vec![tcp], egress: vec![] } }],
             addresses: vec![Address { floating: FLOATING, target: Target::Pod(FIXED), limits }],
-            hairpin: true,
+            ways: Ways::default(),
         }
     }
 
@@ -284,8 +290,19 @@ mod tests {
     fn without_hairpin_pods_and_node_do_not_get_to_a_floating_ip() {
         let mut picture = bound(Limits::default());
         assert_eq!(ruleset(&picture).matches("ip daddr @floating drop").count(), 0);
-        picture.hairpin = false;
+        picture.ways.hairpin = false;
         assert_eq!(ruleset(&picture).matches("ip daddr @floating drop").count(), 2);
+    }
+
+    #[test]
+    fn the_machine_gets_to_pods_only_where_that_is_so_and_through_their_security_groups() {
+        let mut picture = bound(Limits::default());
+        let way = "ip saddr 203.0.113.200 ip daddr 10.128.0.0/22 accept";
+        assert!(!ruleset(&picture).contains(way));
+        picture.ways.machine_to_pods = true;
+        let rules = ruleset(&picture);
+        let (admitted, asked) = (rules.find(way), rules.find("ip daddr vmap @ingress"));
+        assert!(admitted.is_some() && asked > admitted, "{rules}");
     }
 
     #[test]

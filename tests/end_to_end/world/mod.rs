@@ -2,6 +2,7 @@
 
 mod cloud;
 mod kafka;
+mod machine;
 
 use std::{
     fmt::Debug,
@@ -133,6 +134,7 @@ impl World {
             .expect("the quota can be set");
         self.reset_security_group();
         self.cloud.set_hairpin(true).expect("hairpin can be switched");
+        self.cloud.set_machine_to_pods(false).expect("the way to pods can be switched");
         self.lab.vm().expect("the virtual machine").write_hosts("").expect("its hosts file can be written");
         self.cordon(false).await;
         let budgets: Api<PodDisruptionBudget> = Api::namespaced(self.kube.clone(), NAMESPACE);

@@ -1,0 +1,3 @@
+//! What the commands for people share.
+
+pub mod connect;
