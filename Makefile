@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-kafka test-lab bench lint deny generate check-generated lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab test-chart bench lint deny generate check-generated image chart lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,15 @@ test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; 
 test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up
 	cargo test --test end_to_end -- --test-threads=1
 
+test-chart: ## What helm renders of the chart, with both versions of helm
+	cargo test --test chart
+
+image: ## The operator's container image, into target/image/image.tar
+	cargo lab image
+
+chart: ## The packed chart, into target/
+	cargo lab helm package charts/kafka-external-access --destination target
+
 bench: ## What things cost, beside their goals; fails when a count misses its goal
 	cargo bench --bench counts
 
@@ -39,9 +48,10 @@ generate: ## Write what is generated
 	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new
 	mv crds/kafkaexternalaccesses.yaml.new crds/kafkaexternalaccesses.yaml
 	UPDATE=1 cargo test --quiet --test docs
+	UPDATE=1 cargo test --quiet --test chart -- the_readme_is_current the_chart_has_the_kinds
 
 check-generated: ## Fail when something generated is not current
-	cargo test --test crd_is_current --test docs
+	cargo test --test crd_is_current --test docs --test chart
 
 lab-up: ## Start the lab (installs and builds what is missing)
 	cargo lab up

@@ -85,6 +85,8 @@ end_to_end() {
   later end-to-end-rolls cargo test --no-fail-fast --test end_to_end -- --test-threads=3 "${rolls[@]}"
   part end-to-end cargo test --no-fail-fast --test end_to_end -- "--test-threads=${#homes[@]}" "${others[@]}"
   collect
+  # What all of them together asked of the API server.
+  part rights cargo test --test end_to_end rights:: -- --ignored
 }
 
 needed() { part "$@" || finish; }
@@ -93,8 +95,11 @@ side_by_side=(-- "--test-threads=${#homes[@]}")
 needed units cargo test --workspace --lib --bins
 needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
   --test kafka_wire --test cloud_contract --test plan_properties
+# Its last step puts its own program in the place of the tests' one, so it comes before their build.
+needed image cargo lab image --profile dev
 # Built before the labs start: a build of the same folder must not replace the lab's program while it runs.
 needed build cargo test --no-run --workspace
+part chart cargo test --test chart
 # It starts and ends a lab of its own, beside which the brokers of the contract are plain processes.
 later lab-life-cycle cargo test -p lab --test life_cycle
 part kafka-contract cargo test --test kafka_contract -- --test-threads=1

@@ -23,3 +23,4 @@ pub mod reach;
 pub mod report;
 pub mod runtime;
 pub mod seams;
+pub mod verify;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kafka_external_access::{api::KafkaExternalAccess, check, hosts, preview, runtime};
+use kafka_external_access::{api::KafkaExternalAccess, check, hosts, preview, runtime, verify};
 use kube::CustomResourceExt;
 
 /// Gives every Kafka broker a floating IP for life.
@@ -26,6 +26,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Keep the brokers' names in /etc/hosts right
     Hosts(hosts::HostsArgs),
+    /// Prove that the operator of this cluster works; no Kafka and no cloud are needed
+    Verify(verify::VerifyArgs),
 }
 
 #[tokio::main]
@@ -53,5 +55,6 @@ async fn main() -> ExitCode {
         Command::Plan(args) => preview::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Hosts(args) => hosts::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
     }
 }

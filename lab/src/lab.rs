@@ -146,6 +146,12 @@ impl Lab {
         self.cluster.start_control_plane()
     }
 
+    /// What the lab's Kubernetes is made of.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Runs kubectl as administrator, which must succeed, and gives back what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.command("kubectl").args(args).text()

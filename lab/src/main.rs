@@ -74,6 +74,19 @@ enum Verb {
         /// Whether it does
         state: Switch,
     },
+    /// Build the operator's container image of this checkout; needs no lab
+    Image {
+        /// Profile of cargo: dev is built quickly, from what the tests have built
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
+    /// Run helm as administrator of the lab, if one runs
+    #[command(disable_help_flag = true)]
+    Helm {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// The cloud's router
     #[command(name = lab::cloud::gateway::SUBCOMMAND, hide = true)]
     Gateway,
@@ -147,6 +160,12 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Vm { command } => return on_machine(&command),
         Verb::Hairpin { state } => cloud()?.set_hairpin(state == Switch::On)?,
         Verb::VmReachesPods { state } => cloud()?.set_machine_to_pods(state == Switch::On)?,
+        Verb::Image { profile } => {
+            let here = std::env::current_dir().to(|| "find the working folder".to_owned())?;
+            let image = lab::image::operator(&here, &profile, &Progress::shown())?;
+            println!("{} in {}", image.name, image.archive.display());
+        }
+        Verb::Helm { arguments } => return helm(&arguments),
         Verb::Gateway => lab::cloud::gateway::run(&Paths::from_environment())?,
         Verb::Machine => lab::cloud::machine::hold(&Paths::from_environment())?,
         Verb::NeutronPort => return Ok(lab::cloud::cni::run()),
@@ -226,6 +245,17 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Rendering, checking and packing charts needs no lab, and nothing of this machine's own clusters.
+fn helm(arguments: &[OsString]) -> Result<ExitCode> {
+    if let Ok(lab) = Lab::attach() {
+        return foreground(lab.command("helm").args(arguments));
+    }
+    let program = lab::kubernetes::helm(&Cache::new(&Paths::from_environment()), &Progress::shown())?;
+    let mut command = std::process::Command::new(program);
+    let status = command.args(arguments).env_remove("KUBECONFIG").status().to(|| "run helm".to_owned())?;
+    Ok(exit_code(status))
 }
 
 fn exec(command: &[OsString]) -> Result<ExitCode> {

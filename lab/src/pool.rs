@@ -47,7 +47,9 @@ impl Turn {
     }
 }
 
-fn shared_labs() -> Vec<Paths> {
+/// The labs below `$LAB_STATE_HOMES`, else the one of `$XDG_STATE_HOME`.
+#[must_use]
+pub fn shared_labs() -> Vec<Paths> {
     let homes = std::env::var_os(STATE_HOMES).unwrap_or_default();
     let homes: Vec<PathBuf> = std::env::split_paths(&homes).filter(|home| home.is_absolute()).collect();
     let default = Paths::from_environment();

@@ -1,9 +1,12 @@
 //! Watches turn what happens in Kubernetes into keys of the queue. They keep names only, never objects.
+//!
+//! Secrets are not watched: who may watch them may read all of them. Those in use are looked at by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -13,6 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::GetParams,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -23,7 +27,10 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use super::queue::WorkQueue;
-use crate::{api::KafkaExternalAccess, domain::AccessKey};
+use crate::{api::KafkaExternalAccess, domain::AccessKey, seams::Clock};
+
+/// Between two looks at a Secret in use.
+const SECRET_LOOK: Duration = Duration::from_secs(10);
 
 /// What an object refers to, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +45,7 @@ pub struct Watches {
     /// Empty: the whole cluster.
     namespaces: Vec<String>,
     queue: Arc<WorkQueue<AccessKey>>,
+    clock: Arc<dyn Clock>,
     index: Mutex<BTreeMap<AccessKey, References>>,
     secrets: Mutex<BTreeMap<(String, String), JoinHandle<()>>>,
     synced: Mutex<BTreeSet<&'static str>>,
@@ -48,11 +56,17 @@ pub const NAMES: [&str; 3] = ["KafkaExternalAccess", "StatefulSet", "Pod"];
 
 impl Watches {
     /// Nothing is watched yet.
-    pub fn new(client: Client, namespaces: Vec<String>, queue: Arc<WorkQueue<AccessKey>>) -> Arc<Self> {
+    pub fn new(
+        client: Client,
+        namespaces: Vec<String>,
+        queue: Arc<WorkQueue<AccessKey>>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client,
             namespaces,
             queue,
+            clock,
             index: Mutex::default(),
             secrets: Mutex::default(),
             synced: Mutex::default(),
@@ -131,7 +145,7 @@ impl Watches {
             // Stored under another schema: nothing can be decided about it, and the others go on.
             Err(error) => tracing::warn!(%key, %error, "an object cannot be read"),
         }
-        self.watch_secrets();
+        self.follow_secrets();
         self.queue.add(key);
     }
 
@@ -154,8 +168,8 @@ impl Watches {
         }
     }
 
-    /// One watch for each Secret in use, by name: Secrets are never listed.
-    fn watch_secrets(self: &Arc<Self>) {
+    /// One task for each Secret in use.
+    fn follow_secrets(self: &Arc<Self>) {
         let wanted: BTreeSet<(String, String)> = lock(&self.index)
             .iter()
             .flat_map(|(key, references)| {
@@ -171,18 +185,37 @@ impl Watches {
             keep
         });
         for (namespace, name) in wanted {
-            running.entry((namespace.clone(), name.clone())).or_insert_with(|| {
-                let secrets: Api<PartialObjectMeta<Secret>> = self.api(Some(&namespace));
-                let one = config().fields(&format!("metadata.name={name}"));
-                tokio::spawn(self.clone().follow("Secret", watcher(secrets, one), Self::secret_changed))
-            });
+            running
+                .entry((namespace.clone(), name.clone()))
+                .or_insert_with(|| tokio::spawn(self.clone().follow_secret(namespace, name)));
         }
     }
 
-    fn secret_changed(self: &Arc<Self>, secret: &PartialObjectMeta<Secret>, _deleted: bool) {
-        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+    /// Looks whether the Secret has come, changed or gone, from the API server's cache and without its content.
+    async fn follow_secret(self: Arc<Self>, namespace: String, name: String) {
+        let secrets: Api<Secret> = self.api(Some(&namespace));
+        let mut seen = None;
+        loop {
+            let version = match secrets.get_metadata_with(&name, &GetParams::any()).await {
+                Ok(secret) => Ok(secret.resource_version()),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            };
+            match version {
+                Ok(version) if version != seen => {
+                    seen = version;
+                    self.secret_changed(&namespace, &name);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(namespace, name, %error, "a Secret cannot be looked at"),
+            }
+            self.clock.sleep(SECRET_LOOK).await;
+        }
+    }
+
+    fn secret_changed(&self, namespace: &str, name: &str) {
         for (key, references) in lock(&self.index).iter() {
-            if key.namespace == namespace && references.secrets.contains(&name) {
+            if key.namespace == namespace && references.secrets.contains(name) {
                 self.queue.add(key.clone());
             }
         }

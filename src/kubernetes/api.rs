@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
+    core::v1::{ConfigMap, Namespace, Pod, Secret},
     events::v1::Event,
 };
 use kube::{
@@ -167,10 +167,6 @@ impl Kubernetes for KubeApi {
         name: &str,
     ) -> Result<Option<StatefulSet>, KubernetesError> {
         self.read("read the StatefulSet", namespace, name).await
-    }
-
-    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError> {
-        self.read("read the Service", namespace, name).await
     }
 
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {

@@ -5,7 +5,7 @@ use json_patch::PatchOperation;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret},
     events::v1::Event,
 };
 
@@ -32,8 +32,6 @@ pub trait Kubernetes: Send + Sync {
     /// A StatefulSet.
     async fn stateful_set(&self, namespace: &str, name: &str)
     -> Result<Option<StatefulSet>, KubernetesError>;
-    /// A Service.
-    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError>;
     /// The pods whose labels match `selector` (`key=value,...`).
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError>;
     /// One pod, read now.

@@ -88,7 +88,8 @@ pub struct RunArgs {
     pub node_name: Option<String>,
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// A duration of the command line.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     desired::interval(text).ok_or_else(|| format!("\"{text}\" is not a duration such as 30s or 5m"))
 }
 
@@ -101,9 +102,9 @@ pub enum RunError {
     /// The client cannot be built.
     #[error("no way to the API server: {0}")]
     Client(#[from] kube::Error),
-    /// A first read failed.
-    #[error(transparent)]
-    Kubernetes(#[from] KubernetesError),
+    /// The first read failed.
+    #[error("the cluster's identity cannot be read: {0}. Without that right it is given by --cluster-id")]
+    Identity(#[from] KubernetesError),
     /// A signal handler cannot be installed.
     #[error("signals cannot be handled: {0}")]
     Signal(#[from] std::io::Error),
@@ -130,7 +131,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     );
     let lease = Arc::new(lease);
     let queue: Arc<WorkQueue<AccessKey>> = Arc::new(WorkQueue::new(clock.clone(), random.clone()));
-    let watches = Watches::new(client.clone(), args.namespaces.clone(), queue.clone());
+    let watches = Watches::new(client.clone(), args.namespaces.clone(), queue.clone(), clock.clone());
     watches.start();
     tokio::spawn(pages(args.listen, http::Pages { watches, metrics: metrics.clone(), lease: lease.clone() }));
     let cluster = tokio::select! {

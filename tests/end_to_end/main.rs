@@ -4,12 +4,14 @@
 //! Each takes a lab for itself (`LAB_STATE_HOMES`), so with as many labs as threads they run side by side.
 
 mod elsewhere;
+mod installed;
 mod operator;
 mod proxy;
 mod witness;
 mod world;
 
 mod addresses;
+mod chart;
 mod first_steps;
 mod hosts;
 mod kraft;
@@ -20,5 +22,6 @@ mod outages;
 mod refusals;
 mod replicas;
 mod restart;
+mod rights;
 mod schema;
 mod vantage;

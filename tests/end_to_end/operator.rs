@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -15,8 +15,31 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::rights;
+
 /// Health and metrics of the operator, and of a second replica.
 const LISTEN: [&str; 2] = ["127.0.0.1:18080", "127.0.0.1:18081"];
+
+/// What an operator shows at /metrics; nothing where none answers.
+pub fn page(at: SocketAddr) -> String {
+    let Ok(mut stream) = TcpStream::connect_timeout(&at, Duration::from_secs(1)) else {
+        return String::new();
+    };
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    let mut page = String::new();
+    // A process that was stopped accepts and does not answer.
+    let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let asked = patient
+        .and_then(|()| stream.write_all(request.as_bytes()))
+        .and_then(|()| stream.read_to_string(&mut page));
+    if asked.is_ok() { page } else { String::new() }
+}
+
+/// Whether the operator with these metrics leads.
+pub fn leads(page: &str) -> bool {
+    // The whole line: the help of the metric begins like it.
+    page.lines().any(|line| line == "kafka_external_access_leader 1")
+}
 
 /// A running operator; ended when it is dropped.
 pub struct Operator {
@@ -26,7 +49,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts it with the administrator's kubeconfig; its log is appended to `<target>/end-to-end/<test>.log`.
+    /// Starts it with the rights of the chart; its log is appended to `<target>/end-to-end/<test>.log`.
     pub fn start(lab: &Lab, test: &str) -> Self {
         Self::start_replica(lab, test, 0)
     }
@@ -51,6 +74,7 @@ impl Operator {
                 "--metrics-interval",
                 "3s",
             ])
+            .env("KUBECONFIG", rights::kubeconfig(lab))
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")
             .stdin(Stdio::null())
@@ -83,21 +107,12 @@ impl Operator {
 
     /// What its own metric says.
     pub fn leads(&self) -> bool {
-        // The whole line: the help of the metric begins like it.
-        self.scrape().lines().any(|line| line == "kafka_external_access_leader 1")
+        leads(&self.scrape())
     }
 
     /// Its metrics; nothing where it does not answer.
     pub fn scrape(&self) -> String {
-        let Ok(mut stream) = TcpStream::connect(self.listen) else { return String::new() };
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.listen);
-        let mut page = String::new();
-        // A process that was stopped accepts and does not answer.
-        let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
-        let asked = patient
-            .and_then(|()| stream.write_all(request.as_bytes()))
-            .and_then(|()| stream.read_to_string(&mut page));
-        if asked.is_ok() { page } else { String::new() }
+        page(self.listen.parse().expect("an address"))
     }
 
     /// SIGSTOP, or SIGCONT.

@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         coordination::v1::Lease,
-        core::v1::{ConfigMap, Pod, Secret, Service},
+        core::v1::{ConfigMap, Pod, Secret},
         events::v1::Event,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -192,10 +192,6 @@ impl Kubernetes for ApiServer {
 
     async fn stateful_set(&self, _: &str, name: &str) -> Result<Option<StatefulSet>, KubernetesError> {
         Ok(self.lock().stateful_sets.get(name).cloned())
-    }
-
-    async fn service(&self, _: &str, _: &str) -> Result<Option<Service>, KubernetesError> {
-        Ok(None)
     }
 
     async fn pods(&self, _: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret},
     events::v1::Event,
 };
 use kafka_external_access::{
@@ -256,9 +256,6 @@ impl Kubernetes for TappedKubernetes {
         name: &str,
     ) -> Result<Option<StatefulSet>, KubernetesError> {
         tapped!(self, Kubernetes, read stateful_set(namespace, name))
-    }
-    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError> {
-        tapped!(self, Kubernetes, read service(namespace, name))
     }
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
         tapped!(self, Kubernetes, read pods(namespace, selector))

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::cache::Cache;
 use crate::error::{Context, Result, write_file};
+use crate::image::Recipe;
 use crate::kubernetes::Image;
 use crate::paths::fnv;
 use crate::process::text;
@@ -15,7 +16,7 @@ use super::runtime;
 
 /// Debian packages of the programs that the images are made with or of.
 pub const PACKAGES: [(&str, &str); 5] = [
-    ("buildah", "buildah"),
+    crate::image::PACKAGES[0],
     ("busybox", "busybox-static"),
     ("javac", "openjdk-17-jdk-headless"),
     ("mvn", "maven"),
@@ -157,29 +158,9 @@ fn image(
 fn pack(folder: &Path, name: &str) -> Result<()> {
     let dockerfile = "FROM scratch\nCOPY root/ /\nENV PATH=/opt/java/bin:/opt/kafka/bin:/bin\nCMD [\"/bin/sleep\", \"2147483647\"]\n";
     write_file(&folder.join("Dockerfile"), dockerfile)?;
-    let store = folder.join("store");
-    let buildah = || {
-        let mut command = Command::new("buildah");
-        command
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(&store)
-            .arg("--runroot")
-            .arg(store.join("run"));
-        command
-    };
-    text(
-        buildah()
-            .args(["bud", "--isolation", "chroot", "--quiet", "--tag", name, "--file"])
-            .arg(folder.join("Dockerfile"))
-            .arg(folder),
-    )?;
-    let target = format!("docker-archive:{}:{name}", folder.join("image.tar").display());
-    text(buildah().args(["push", "--quiet", name, &target]))?;
-    text(buildah().args(["rmi", "--all", "--force"]))?;
-    for leftover in ["store", "root"] {
-        crate::cache::remove_folder(&folder.join(leftover))?;
-    }
-    Ok(())
+    let recipe = Recipe { name, dockerfile: &folder.join("Dockerfile"), context: folder, arguments: &[] };
+    recipe.build(&folder.join("store"), &folder.join("image.tar"))?;
+    crate::cache::remove_folder(&folder.join("root"))
 }
 
 fn busybox(folder: &Path, commands: &[&str]) -> Result<()> {

@@ -11,6 +11,7 @@ pub const KUBERNETES: &str = "1.36.3";
 const ETCD: &str = "3.6.5";
 const COREDNS: &str = "1.12.4";
 const HELM: &str = "4.3.1";
+const HELM_3: &str = "3.22.0";
 
 const COMMANDS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
@@ -71,15 +72,26 @@ pub fn build(cache: &Cache, progress: &Progress) -> Result<Vec<PathBuf>> {
         go_build(&wrapper, "-s -w", package, &folder.join("etcd"))
     })?;
     programs.push(etcd);
-    for (name, version, package) in
-        [("coredns", COREDNS, "github.com/coredns/coredns"), ("helm", HELM, "helm.sh/helm/v4/cmd/helm")]
-    {
-        let entry = built(cache, progress, name, version, |folder| {
-            go_install(&format!("{package}@v{version}"), folder)
-        })?;
-        programs.push(entry);
-    }
+    let coredns = built(cache, progress, "coredns", COREDNS, |folder| {
+        go_install(&format!("github.com/coredns/coredns@v{COREDNS}"), folder)
+    })?;
+    programs.push(coredns);
+    programs.push(helm(cache, progress)?);
     Ok(programs)
+}
+
+/// helm, of the newest major version.
+pub fn helm(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    built(cache, progress, "helm", HELM, |folder| {
+        go_install(&format!("helm.sh/helm/v4/cmd/helm@v{HELM}"), folder)
+    })
+}
+
+/// helm of the major version before, which many still have; not among the lab's programs.
+pub fn helm_3(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    built(cache, progress, "helm", HELM_3, |folder| {
+        go_install(&format!("helm.sh/helm/v3/cmd/helm@v{HELM_3}"), folder)
+    })
 }
 
 /// The program `name` in its cache entry `<name>-<version>`.

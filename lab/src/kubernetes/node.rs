@@ -66,7 +66,17 @@ impl Cluster {
         if known.lines().any(|name| name == image.name) {
             return Ok(());
         }
+        self.replace_image(image)
+    }
+
+    /// Makes an image known to the node, instead of one that had its name.
+    pub fn replace_image(&self, image: &Image) -> Result<()> {
         self.ctr().args(["images", "import"]).arg(&image.archive).text().map(drop)
+    }
+
+    /// Forgets an image.
+    pub fn remove_image(&self, name: &str) -> Result<()> {
+        self.ctr().args(["images", "remove", name]).text().map(drop)
     }
 
     fn ctr(&self) -> crate::sandbox::Command {

@@ -26,7 +26,12 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-use crate::{operator::Operator, proxy::Proxy};
+use crate::{
+    installed::{self, Installed},
+    operator::Operator,
+    proxy::Proxy,
+    rights,
+};
 
 /// Namespace of the Kafka that the lab deploys.
 pub const NAMESPACE: &str = "ydata";
@@ -49,8 +54,35 @@ pub struct World {
     pub keystone: Proxy,
     pub neutron: Proxy,
     test: &'static str,
-    operator: Option<Operator>,
+    operator: Option<Running>,
 }
+
+/// The operator that a test has started.
+enum Running {
+    /// A process of this build.
+    Process(Operator),
+    /// An installed chart.
+    Pods(Installed),
+}
+
+impl Running {
+    fn scrape(&self) -> String {
+        match self {
+            Self::Process(operator) => operator.scrape(),
+            Self::Pods(installed) => installed.scrape(),
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        match self {
+            Self::Process(operator) => operator.log_tail(),
+            Self::Pods(installed) => installed.log_tail(),
+        }
+    }
+}
+
+/// Says what [`World::start_operator`] starts: `chart` for the installed chart, else a process.
+const HOW: &str = "END_TO_END_OPERATOR";
 
 /// Runs `test` in a thread inside the network of a lab that it has for itself.
 pub fn in_lab(name: &'static str, test: impl AsyncFnOnce(&mut World) + Send + 'static) {
@@ -111,6 +143,7 @@ impl World {
 
     /// Removes what an earlier test, perhaps a failed one, has left.
     pub async fn clean(&self) {
+        installed::clean(self.lab);
         self.install_crd().await;
         for object in self.all_accesses().list(&ListParams::default()).await.expect("objects can be listed") {
             let api = self.accesses_in(object.meta().namespace.as_deref().unwrap_or_default());
@@ -167,9 +200,12 @@ impl World {
         self.operator.as_ref().expect("an operator").scrape()
     }
 
+    /// The kinds, and the rights of an operator that runs as a process.
     async fn install_crd(&self) {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/kafkaexternalaccesses.yaml");
-        self.lab.kubectl(&["apply", "--server-side", "-f", file]).expect("the CRD is accepted");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", folder, "-f", "-"];
+        let apply = self.lab.command("kubectl").args(apply);
+        apply.text_with_input(rights::manifest(self.lab).as_bytes()).expect("the CRDs are accepted");
         let wait = [
             "wait",
             "--for=condition=Established",
@@ -183,24 +219,60 @@ impl World {
 
     /// Starts the operator.
     pub fn start_operator(&mut self) {
+        if std::env::var_os(HOW).is_some_and(|how| how == "chart") {
+            return self.install_operator("kafka-access", &json!({}));
+        }
         let operator = Operator::start(self.lab, self.test);
         operator.wait_until_it_leads();
-        self.operator = Some(operator);
-        // Creation times have whole seconds: an object that seems older than the operator's leadership is let go only
-        // after the five minutes in which a former leader's calls could still succeed.
+        self.operator = Some(Running::Process(operator));
+        self.pass_a_second();
+    }
+
+    /// Installs the operator by the chart of this checkout.
+    pub fn install_operator(&mut self, namespace: &str, values: &Value) {
+        self.install_chart(namespace, installed::CHART, values);
+    }
+
+    /// Installs the operator by a chart.
+    pub fn install_chart(&mut self, namespace: &str, chart: &str, values: &Value) {
+        let installed = Installed::install(self.lab, namespace, chart, values);
+        installed.wait_until_one_leads();
+        self.operator = Some(Running::Pods(installed));
+        self.pass_a_second();
+    }
+
+    /// Creation times have whole seconds: an object that seems older than the operator's leadership is let go only
+    /// after the five minutes in which a former leader's calls could still succeed.
+    fn pass_a_second(&self) {
         std::thread::sleep(Duration::from_millis(1100));
     }
 
-    /// SIGKILL.
-    pub fn kill_operator(&mut self) {
-        if let Some(operator) = self.operator.take() {
-            operator.kill();
+    /// The installed chart.
+    pub fn installed(&self) -> &Installed {
+        match &self.operator {
+            Some(Running::Pods(installed)) => installed,
+            _ => panic!("no chart is installed"),
         }
     }
 
-    /// SIGTERM; true when it ended well in time.
+    /// SIGKILL. Of an installed chart: the pods end without warning, and others come.
+    pub fn kill_operator(&mut self) {
+        match self.operator.take() {
+            Some(Running::Process(operator)) => operator.kill(),
+            Some(Running::Pods(installed)) => {
+                installed.kill();
+                self.operator = Some(Running::Pods(installed));
+            }
+            None => {}
+        }
+    }
+
+    /// SIGTERM; true when it ended well in time. Of an installed chart: it is uninstalled.
     pub fn terminate_operator(&mut self) -> bool {
-        self.operator.take().expect("the operator runs").terminate(Duration::from_secs(15))
+        match self.operator.take().expect("the operator runs") {
+            Running::Process(mut operator) => operator.terminate(Duration::from_secs(15)),
+            Running::Pods(_) => true,
+        }
     }
 
     // Kubernetes.
@@ -348,7 +420,7 @@ impl World {
             match look().await {
                 Ok(found) => return found,
                 Err(seen) if start.elapsed() > limit => {
-                    let log = self.operator.as_ref().map(Operator::log_tail).unwrap_or_default();
+                    let log = self.operator.as_ref().map(Running::log_tail).unwrap_or_default();
                     panic!("after {limit:?} still not so: {what}\nlast seen: {seen:?}\noperator:\n{log}");
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
