@@ -188,11 +188,10 @@ impl Reconciler {
                     }
                     Err(cause) => {
                         tracing::warn!(key = %desired.key, error = %cause, ?action, "action failed");
-                        stop |= cause == Cause::NotLeading;
-                        let holds_the_rest = matches!(
-                            action,
-                            Action::HoldObject | Action::HoldSecret | Action::Allocate { .. }
-                        );
+                        // I4: nothing is written elsewhere before the finalizers stand.
+                        let unheld = matches!(action, Action::HoldObject | Action::HoldSecret);
+                        stop |= unheld || cause == Cause::NotLeading;
+                        let holds_the_rest = matches!(action, Action::Allocate { .. });
                         failures.push(Failure { action, cause });
                         if holds_the_rest || stop {
                             break;

@@ -30,9 +30,14 @@ struct State {
     pods: BTreeMap<String, Pod>,
     secrets: BTreeMap<String, Secret>,
     config_maps: BTreeMap<String, ConfigMap>,
+    leases: BTreeMap<String, Lease>,
     events: Vec<Event>,
-    lease: Option<Lease>,
     serial: u64,
+    /// Changes of what the operator watches.
+    changes: u64,
+    now: Timestamp,
+    /// Nobody may set a finalizer.
+    refuses_finalizers: bool,
 }
 
 /// One namespace of a cluster.
@@ -47,7 +52,13 @@ impl State {
         metadata.resource_version = Some(self.serial.to_string());
         metadata.uid.get_or_insert(format!("uid-{}", self.serial));
         metadata.generation.get_or_insert(1);
-        metadata.creation_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+        metadata.creation_timestamp.get_or_insert(Time(self.now));
+    }
+
+    /// A new version of something that is watched.
+    fn change(&mut self, metadata: &mut ObjectMeta) {
+        self.stamp(metadata);
+        self.changes += 1;
     }
 }
 
@@ -73,6 +84,21 @@ impl ApiServer {
         self.state.lock().expect("not poisoned")
     }
 
+    /// What its clock says, for times that it writes.
+    pub fn at(&self, now: Timestamp) {
+        self.lock().now = now;
+    }
+
+    /// Whether a finalizer can be set.
+    pub fn refuse_finalizers(&self, refuses: bool) {
+        self.lock().refuses_finalizers = refuses;
+    }
+
+    /// Goes up with every change of something that the operator watches.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
     /// Somebody sets one key of a ConfigMap.
     pub fn put_config_map(&self, name: &str, key: &str, value: &str) {
         let mut state = self.lock();
@@ -83,7 +109,7 @@ impl ApiServer {
 
     pub fn put_access(&self, mut object: KafkaExternalAccess) {
         let mut state = self.lock();
-        state.stamp(&mut object.metadata);
+        state.change(&mut object.metadata);
         let namespace = object.metadata.namespace.clone().expect("a namespace");
         let key = AccessKey { namespace, name: name_of(&object.metadata) };
         state.accesses.insert(key, object);
@@ -97,42 +123,89 @@ impl ApiServer {
         if object.spec != before {
             object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
         }
-        state.stamp(&mut object.metadata);
+        state.change(&mut object.metadata);
         state.accesses.insert(key.clone(), object);
     }
 
     pub fn delete_access(&self, key: &AccessKey) {
+        let now = self.lock().now;
         self.edit_access(key, |object| {
-            object.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+            if object.metadata.deletion_timestamp.is_none() {
+                object.metadata.deletion_timestamp = Some(Time(now));
+                object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+            }
         });
         self.lock().sweep();
     }
 
     pub fn put_stateful_set(&self, mut set: StatefulSet) {
         let mut state = self.lock();
-        state.stamp(&mut set.metadata);
+        state.change(&mut set.metadata);
         state.stateful_sets.insert(name_of(&set.metadata), set);
+    }
+
+    pub fn stateful_set_now(&self, name: &str) -> Option<StatefulSet> {
+        self.lock().stateful_sets.get(name).cloned()
+    }
+
+    pub fn edit_stateful_set(&self, name: &str, edit: impl FnOnce(&mut StatefulSet)) {
+        let mut state = self.lock();
+        let Some(mut set) = state.stateful_sets.get(name).cloned() else { return };
+        let before = set.spec.clone();
+        edit(&mut set);
+        if set.spec != before {
+            set.metadata.generation = set.metadata.generation.map(|generation| generation + 1);
+        }
+        state.change(&mut set.metadata);
+        state.stateful_sets.insert(name.to_owned(), set);
+    }
+
+    /// Goes, and leaves its pods to others.
+    pub fn delete_stateful_set(&self, name: &str) {
+        let mut state = self.lock();
+        state.stateful_sets.remove(name);
+        // Who belongs to it goes with it.
+        state
+            .config_maps
+            .retain(|_, map| !map.metadata.owner_references.iter().flatten().any(|owner| owner.name == name));
+        state.changes += 1;
     }
 
     /// A pod of that name; an older one of that name is gone.
     pub fn put_pod(&self, mut pod: Pod) {
         let mut state = self.lock();
-        state.stamp(&mut pod.metadata);
+        state.change(&mut pod.metadata);
         state.pods.insert(name_of(&pod.metadata), pod);
     }
 
     pub fn delete_pod(&self, name: &str) {
-        self.lock().pods.remove(name);
+        let mut state = self.lock();
+        state.pods.remove(name);
+        state.changes += 1;
     }
 
     pub fn put_secret(&self, mut secret: Secret) {
         let mut state = self.lock();
-        state.stamp(&mut secret.metadata);
+        state.change(&mut secret.metadata);
         state.secrets.insert(name_of(&secret.metadata), secret);
     }
 
+    /// Goes at once, or when nobody holds it any more.
     pub fn delete_secret(&self, name: &str) {
-        self.lock().secrets.remove(name);
+        let mut state = self.lock();
+        let Some(mut secret) = state.secrets.get(name).cloned() else { return };
+        secret.metadata.deletion_timestamp.get_or_insert(Time(state.now));
+        state.change(&mut secret.metadata);
+        state.secrets.insert(name.to_owned(), secret);
+        state.sweep();
+    }
+
+    pub fn edit_secret(&self, name: &str, edit: impl FnOnce(&mut Secret)) {
+        let mut state = self.lock();
+        let Some(mut secret) = state.secrets.get(name).cloned() else { return };
+        edit(&mut secret);
+        state.change(&mut secret.metadata);
+        state.secrets.insert(name.to_owned(), secret);
     }
 
     pub fn secret_now(&self, name: &str) -> Option<Secret> {
@@ -141,6 +214,18 @@ impl ApiServer {
 
     pub fn pod_now(&self, name: &str) -> Option<Pod> {
         self.lock().pods.get(name).cloned()
+    }
+
+    pub fn config_map_now(&self, name: &str) -> Option<ConfigMap> {
+        self.lock().config_maps.get(name).cloned()
+    }
+
+    pub fn lease_now(&self, name: &str) -> Option<Lease> {
+        self.lock().leases.get(name).cloned()
+    }
+
+    pub fn accesses_now(&self) -> Vec<KafkaExternalAccess> {
+        self.lock().accesses.values().cloned().collect()
     }
 
     pub fn access_now(&self, key: &AccessKey) -> Option<KafkaExternalAccess> {
@@ -155,10 +240,12 @@ impl ApiServer {
 impl State {
     /// Objects that are deleted and held by nobody go.
     fn sweep(&mut self) {
-        self.accesses.retain(|_, object| {
-            object.metadata.deletion_timestamp.is_none()
-                || object.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
-        });
+        let stays = |metadata: &ObjectMeta| {
+            metadata.deletion_timestamp.is_none()
+                || metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+        };
+        self.accesses.retain(|_, object| stays(&object.metadata));
+        self.secrets.retain(|_, secret| stays(&secret.metadata));
     }
 
     fn unchanged(
@@ -250,7 +337,10 @@ impl Kubernetes for ApiServer {
         if template(of) != template(target) {
             set.status.get_or_insert_default().update_revision = Some(format!("revision-{}", state.serial));
         }
-        state.stamp(&mut set.metadata);
+        if of.spec != target.spec {
+            set.metadata.generation = set.metadata.generation.map(|generation| generation + 1);
+        }
+        state.change(&mut set.metadata);
         state.stateful_sets.insert(name, set);
         Ok(())
     }
@@ -262,6 +352,7 @@ impl Kubernetes for ApiServer {
             return Err(failed("evict the pod", KubernetesFault::NotFound));
         }
         state.pods.remove(name);
+        state.changes += 1;
         Ok(())
     }
 
@@ -272,10 +363,14 @@ impl Kubernetes for ApiServer {
         present: bool,
     ) -> Result<KafkaExternalAccess, KubernetesError> {
         let mut state = self.lock();
+        if state.refuses_finalizers {
+            let fault = KubernetesFault::Unavailable("internal error".into());
+            return Err(failed("set the finalizer", fault));
+        }
         let key = state.unchanged(of, "set the finalizer")?;
         let mut object = of.clone();
         with_finalizer(&mut object.metadata, present);
-        state.stamp(&mut object.metadata);
+        state.change(&mut object.metadata);
         state.accesses.insert(key, object.clone());
         state.sweep();
         Ok(object)
@@ -296,8 +391,9 @@ impl Kubernetes for ApiServer {
         }
         let mut secret = of.clone();
         with_finalizer(&mut secret.metadata, present);
-        state.stamp(&mut secret.metadata);
+        state.change(&mut secret.metadata);
         state.secrets.insert(name, secret);
+        state.sweep();
         Ok(())
     }
 
@@ -306,7 +402,7 @@ impl Kubernetes for ApiServer {
         let key = state.unchanged(of, "remove the annotation")?;
         let mut object = of.clone();
         object.metadata.annotations.get_or_insert_default().remove(REPLACE_ANNOTATION);
-        state.stamp(&mut object.metadata);
+        state.change(&mut object.metadata);
         state.accesses.insert(key, object);
         Ok(())
     }
@@ -325,7 +421,7 @@ impl Kubernetes for ApiServer {
             return Err(failed("write the status", KubernetesFault::NotFound));
         };
         object.status = Some(status.clone());
-        state.stamp(&mut object.metadata);
+        state.change(&mut object.metadata);
         state.accesses.insert(key, object);
         Ok(())
     }
@@ -335,19 +431,20 @@ impl Kubernetes for ApiServer {
         Ok(())
     }
 
-    async fn lease(&self, _: &str, _: &str) -> Result<Option<Lease>, KubernetesError> {
-        Ok(self.lock().lease.clone())
+    async fn lease(&self, _: &str, name: &str) -> Result<Option<Lease>, KubernetesError> {
+        Ok(self.lease_now(name))
     }
 
     async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
         let mut state = self.lock();
-        let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        if state.lease.as_ref().and_then(version) != version(lease) {
+        let name = name_of(&lease.metadata);
+        let present = state.leases.get(&name).and_then(|lease| lease.metadata.resource_version.clone());
+        if present != lease.metadata.resource_version {
             return Err(failed("write the lease", KubernetesFault::Conflict));
         }
         let mut lease = lease.clone();
         state.stamp(&mut lease.metadata);
-        state.lease = Some(lease.clone());
+        state.leases.insert(name, lease.clone());
         Ok(lease)
     }
 }

@@ -1,6 +1,7 @@
 //! The whole road in process: observe, plan, act and report against a simulated Kubernetes, cloud and Kafka.
 
 mod brokers;
+#[allow(dead_code, reason = "shared with tests/simulation")]
 mod kubernetes;
 mod leadership;
 mod limits;
@@ -495,6 +496,18 @@ async fn a_binding_that_the_cloud_refuses_for_one_broker_holds_no_other_up() {
     world.cloud.script([Some(Fault::Refuse(CloudFault::Refused("not this one".into())))]);
     world.settle().await;
     assert!(world.brokers.advertising("EXTERNAL") >= 2, "{:#?}", world.status());
+}
+
+#[tokio::test]
+async fn nothing_is_written_anywhere_while_the_finalizer_cannot_be_set() {
+    let world = World::of_three_brokers().await;
+    world.kubernetes.refuse_finalizers(true);
+    assert!(world.reconcile().await.failed);
+    assert_eq!(world.addresses(), Vec::new());
+    assert!(!world.secret_is_held(), "an object without a finalizer would leave it held for ever");
+    assert_eq!(world.brokers.with_stored_settings(), 0);
+    world.kubernetes.refuse_finalizers(false);
+    world.settle_until_ready().await;
 }
 
 /// Before and after each call that was made.
