@@ -17,7 +17,11 @@ test: ## Everything: unit tests, then all tests on the lab's real parts
 test-unit: ## Tests that need no lab
 	cargo test --workspace --lib --bins
 	cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road --test kafka_wire \
-		--test cloud_contract --test plan_properties
+		--test cloud_contract --test plan_properties --test simulation
+
+.PHONY: simulate
+simulate: ## Schedules of the simulation, optimized; SEEDS=a..b chooses them, TRACE=1 prints what happened
+	WHOLE=1 cargo test --profile simulation --test simulation -- --nocapture $(if $(SEEDS),every_schedule)
 
 test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
 	cargo test --test kafka_contract -- --test-threads=1

@@ -94,7 +94,7 @@ side_by_side=(-- "--test-threads=${#homes[@]}")
 
 needed units cargo test --workspace --lib --bins
 needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
-  --test kafka_wire --test cloud_contract --test plan_properties
+  --test kafka_wire --test cloud_contract --test plan_properties --test simulation
 # Its last step puts its own program in the place of the tests' one, so it comes before their build.
 needed image cargo lab image --profile dev
 # Built before the labs start: a build of the same folder must not replace the lab's program while it runs.

@@ -149,7 +149,8 @@ impl<K: Ord + Clone + Hash + Send> WorkQueue<K> {
             match next {
                 Next::Run(key) => return Some(key),
                 Next::In(wait) => {
-                    tokio::select! { () = changed => {} () = self.clock.sleep(wait) => {} }
+                    // In a fixed order: the same schedule has the same run.
+                    tokio::select! { biased; () = changed => {} () = self.clock.sleep(wait) => {} }
                 }
                 Next::Nothing => changed.await,
             }

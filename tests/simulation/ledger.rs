@@ -1,0 +1,280 @@
+//! What must hold after every step, judged by what the servers themselves hold and never by what the product thinks.
+//!
+//! | | held to |
+//! |---|---|
+//! | I1 | one address for each broker of an object; one more for each create call whose answer nobody heard |
+//! | I2 | a marker changes hands only when its former object is gone |
+//! | I3 | without our marker nothing is changed or deleted; the user's own addresses are only bound and unbound |
+//! | I4 | the finalizer stands before the first write to the cloud, and an object that is gone has left nothing |
+//! | I5 | what the status says of a broker was so within the drift interval |
+//! | I6 | see [`World::check_leader`] |
+//! | I7, I8 | judged at the end of a schedule |
+//! | I9 | an address that the status records and the cloud has lost is not replaced unless the user said so |
+//! | I10 | no address is released that a broker tells, or has stored |
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kafka_external_access::{
+    api::{BrokerState, FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    cloud::{Change, FloatingIp, NewFloatingIp},
+    domain::{Marker, OwnerMarker},
+    kafka::ListenerSetting,
+};
+
+use crate::world::{DRIFT, SET, World, node};
+
+/// How long ago what a status claims may have been seen.
+const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
+
+#[derive(Default)]
+pub struct Ledger {
+    /// The cloud's addresses after each change.
+    history: VecDeque<(Duration, Vec<FloatingIp>)>,
+    /// Create calls that were sent and whose sender has not heard a clear answer, by description.
+    unheard: BTreeMap<String, u32>,
+    /// What somebody changed by hand about addresses with our marker.
+    pub by_hand: u32,
+    /// Lists that were not true.
+    pub disturbed: u32,
+    /// Objects that exist, by UID.
+    objects: BTreeSet<String>,
+    /// Successful writes, by name.
+    pub done: BTreeMap<&'static str, u64>,
+}
+
+pub fn owned(description: &str) -> Option<OwnerMarker> {
+    match Marker::parse(description) {
+        Some(Marker::Owned(marker)) => Some(marker),
+        _ => None,
+    }
+}
+
+fn is_held(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
+impl Ledger {
+    pub fn create_sent(&mut self, new: &NewFloatingIp) {
+        *self.unheard.entry(new.description.clone()).or_default() += 1;
+    }
+
+    pub fn create_answered(&mut self, description: &str, clear: bool) {
+        if clear && let Some(count) = self.unheard.get_mut(description) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    pub fn addresses_at(&self, at: Duration) -> Vec<FloatingIp> {
+        let known = self.history.iter().rev().find(|(since, _)| *since <= at);
+        known.map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+    }
+
+    /// After each step: what the cloud holds.
+    pub fn look(&mut self, world: &World, addresses: &[FloatingIp]) -> Vec<String> {
+        let now = world.now();
+        let mut found = Vec::new();
+        if self.history.back().is_none_or(|(_, last)| last != addresses) {
+            self.history.push_back((now, addresses.to_vec()));
+            while self.history.get(1).is_some_and(|(at, _)| *at + HINDSIGHT < now) {
+                self.history.pop_front();
+            }
+            found.extend(self.each_broker_has_one(addresses));
+        }
+        let present = world.api.accesses_now().into_iter().filter_map(|object| object.metadata.uid).collect();
+        for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
+            let left = addresses.iter().find(|address| {
+                owned(&address.description).is_some_and(|marker| marker.uid.as_str() == gone)
+            });
+            if let Some(left) = left {
+                found.push(format!("I4: object {gone} is gone and left {left:?}"));
+            }
+        }
+        found
+    }
+
+    fn each_broker_has_one(&self, addresses: &[FloatingIp]) -> Option<String> {
+        let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+        for address in addresses.iter().filter(|address| owned(&address.description).is_some()) {
+            *count.entry(&address.description).or_default() += 1;
+        }
+        count.into_iter().find_map(|(description, count)| {
+            let unheard = self.unheard.get(description).copied().unwrap_or(0);
+            let allowed = 1 + unheard + self.by_hand + self.disturbed;
+            (count > allowed).then(|| format!("I1: {count} addresses are marked {description}"))
+        })
+    }
+}
+
+impl World {
+    fn owner(&self, marker: &OwnerMarker) -> Option<KafkaExternalAccess> {
+        let object = self.api.access_now(&marker.key)?;
+        (object.metadata.uid.as_deref() == Some(marker.uid.as_str())).then_some(object)
+    }
+
+    fn must_be_held(&self, marker: &OwnerMarker, what: &str) {
+        match self.owner(marker) {
+            Some(object) if is_held(&object.metadata) => {}
+            Some(_) => self.violate(format!("I4: {what} for {marker} before the finalizer stood")),
+            None => self.violate(format!("I4: {what} for {marker}, which does not exist")),
+        }
+    }
+
+    /// A create call has had its effect.
+    pub fn created(self: &Arc<Self>, made: &FloatingIp) {
+        self.count_done("create");
+        let Some(marker) = owned(&made.description) else {
+            return self.violate(format!("I3: {made:?} was made without a marker"));
+        };
+        self.must_be_held(&marker, "an address");
+        let Some(object) = self.owner(&marker) else { return };
+        let status = object.status.unwrap_or_default();
+        let recorded = status.brokers.iter().find(|broker| broker.ordinal == marker.ordinal.0);
+        let recorded = recorded.filter(|broker| broker.adopted != Some(true));
+        let Some(id) = recorded.and_then(|broker| broker.address_id.clone()) else { return };
+        let permitted = object.metadata.annotations.unwrap_or_default().contains_key(REPLACE_ANNOTATION);
+        if !permitted && id != made.id.as_str() {
+            self.violate(format!("I9: {made:?} replaces {id}, and nobody allowed it"));
+        }
+    }
+
+    /// An address has been changed.
+    pub fn updated(self: &Arc<Self>, before: &FloatingIp, after: &FloatingIp, change: &Change) {
+        self.count_done("update");
+        if (&before.binding, &before.description) == (&after.binding, &after.description)
+            && before.qos_policy == after.qos_policy
+        {
+            self.violate(format!("a change that changes nothing: {change:?} of {before:?}"));
+        }
+        match Marker::parse(&before.description) {
+            Some(Marker::Owned(was)) => {
+                let hands = owned(&after.description).filter(|now| now.uid != was.uid);
+                match hands {
+                    Some(now) if self.owner(&was).is_some() => {
+                        self.violate(format!("I2: {was} became {now} while its object lives"));
+                    }
+                    Some(now) => self.must_be_held(&now, "a takeover"),
+                    None => self.must_be_held(&was, "a change"),
+                }
+            }
+            Some(Marker::Retained(_)) => match owned(&after.description) {
+                Some(now) => self.must_be_held(&now, "a takeover"),
+                None => self.violate(format!("I3: {change:?} of the retained {before:?}")),
+            },
+            None => {
+                let only_binds = matches!(
+                    change,
+                    Change::Bind { description: None, .. } | Change::Unbind { description: None }
+                );
+                if !only_binds || !self.is_adopted(before) {
+                    self.violate(format!("I3: {change:?} of {before:?}, which is not ours"));
+                }
+            }
+        }
+    }
+
+    fn is_adopted(&self, address: &FloatingIp) -> bool {
+        self.api.accesses_now().iter().any(|object| {
+            let chosen = object.spec.brokers.iter().any(|broker| broker.address == Some(address.address));
+            let recorded = object.status.iter().flat_map(|status| &status.brokers).any(|broker| {
+                broker.adopted == Some(true) && broker.address_id.as_deref() == Some(address.id.as_str())
+            });
+            chosen || recorded
+        })
+    }
+
+    /// An address has been released.
+    pub fn deleted(self: &Arc<Self>, before: &FloatingIp) {
+        self.count_done("delete");
+        let Some(marker) = owned(&before.description) else {
+            return self.violate(format!("I3: {before:?} was deleted and is not ours"));
+        };
+        self.must_be_held(&marker, "a release");
+        if let Some(teller) = self.told_by(before) {
+            self.violate(format!("I10: {before:?} was released, and {teller}"));
+        }
+    }
+
+    /// Who tells this address, or will.
+    fn told_by(&self, address: &FloatingIp) -> Option<String> {
+        let host = format!("://{}:", address.address);
+        let set = self.api.stateful_set_now(SET).is_some();
+        for ordinal in 0..8 {
+            let stored = self.kafka.stored(node(ordinal));
+            let stored =
+                stored.get(&ListenerSetting::AdvertisedListeners).filter(|_| set || self.is_up(ordinal));
+            if stored.is_some_and(|text| text.contains(&host)) {
+                return Some(format!("it is stored for broker {ordinal}"));
+            }
+            let file = self.broker_tells(ordinal).filter(|text| text.contains(&host));
+            if file.is_some() && self.is_up(ordinal) {
+                return Some(format!("broker {ordinal} has told it since its start"));
+            }
+        }
+        let files = self.api.config_map_now(&format!("{SET}-external-access")).filter(|_| set);
+        let in_file = files.and_then(|map| {
+            map.data?.into_iter().find(|(_, text)| text.contains(&host)).map(|(name, _)| name)
+        });
+        in_file.map(|name| format!("{name} says it"))
+    }
+
+    pub fn status_written(&self, of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) {
+        self.count_done("write_status");
+        let uid = of.metadata.uid.clone().unwrap_or_default();
+        let ledger = self.ledger();
+        let mut wrong = None;
+        for broker in status.brokers.iter().filter(|broker| broker.state == BrokerState::Ready) {
+            let (Some(id), Some(target)) = (&broker.address_id, &broker.target) else { continue };
+            let so = ledger.history.iter().any(|(_, addresses)| {
+                addresses.iter().any(|address| {
+                    address.id.as_str() == id
+                        && address.binding.as_ref().is_some_and(|b| b.fixed_ip.to_string() == *target)
+                })
+            });
+            if !so {
+                wrong = Some(format!("I5: the status of {uid} says {broker:?}, and that was never so"));
+            }
+        }
+        drop(ledger);
+        if let Some(text) = wrong {
+            self.violate(text);
+        }
+    }
+
+    /// The gate: no broker is restarted while another one is down.
+    pub fn evicting(&self, name: &str) {
+        let down = self.others_down(name, Duration::from_secs(45));
+        if !down.is_empty() {
+            self.violate(format!("gate: {name} is evicted while {down:?} are down"));
+        }
+        let objects = self.api.accesses_now();
+        let mut listeners = objects.iter().filter_map(|object| object.spec.listener.as_ref());
+        let consent = listeners.any(|listener| listener.allow_unavailable);
+        let since = *self.tight.lock().expect("not poisoned");
+        let long = since.is_some_and(|since| self.now() > since + Duration::from_secs(45));
+        if long && !consent {
+            self.violate(format!("gate: {name} is evicted while partitions need all their replicas"));
+        }
+    }
+
+    pub fn evicted(&self, name: &str, done: bool) {
+        if done {
+            self.count_done("evict");
+            self.trace(|| format!("{name} is evicted"));
+        }
+    }
+
+    pub fn written(&self, name: &'static str, done: bool) {
+        if done {
+            self.count_done(name);
+        }
+    }
+
+    fn count_done(&self, name: &'static str) {
+        *self.ledger().done.entry(name).or_default() += 1;
+    }
+}
