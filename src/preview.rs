@@ -102,16 +102,16 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     let settings = Settings { prices: args.prices.prices(), ..Settings::default() };
     let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, settings);
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;
-    let mut memory = Memory::new(clock.now());
-    memory.see(&desired, &observed, clock.now());
-    let mut decided = plan(&desired, &observed, &memory, clock.now());
+    let mut memory = Memory::new(clock.steady());
+    memory.see(&desired, &observed, clock.steady());
+    let mut decided = plan(&desired, &observed, &memory, clock.steady());
     if decided.ask_kafka {
         let client = object.spec.kafka.client.as_ref();
         observer.ask_kafka(client, &desired, &mut observed, &decided).await?;
-        decided = plan(&desired, &observed, &memory, clock.now());
+        decided = plan(&desired, &observed, &memory, clock.steady());
         if decided.ask_cluster {
             observer.ask_cluster(client, &desired, &mut observed).await?;
-            decided = plan(&desired, &observed, &memory, clock.now());
+            decided = plan(&desired, &observed, &memory, clock.steady());
         }
     }
     let mut text = in_words(&desired, &decided);

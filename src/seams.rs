@@ -10,6 +10,9 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync {
     /// The wall clock.
     fn now(&self) -> Timestamp;
+    /// The wall clock as it would be had nobody set it since this process started: decisions that wait for a time rest on
+    /// it, so that none comes too early, or never, because a clock was put right.
+    fn steady(&self) -> Timestamp;
     /// Time since an arbitrary fixed moment; never goes back and counts while the machine is suspended.
     fn monotonic(&self) -> Duration;
     /// Returns after `period`.
@@ -54,7 +57,8 @@ pub trait Leadership: Send + Sync {
     /// A permit for one write that is sent now. `None`: another replica may lead; write nothing.
     fn permit(&self) -> Option<WritePermit>;
 
-    /// Since when this process leads without interruption. Before that another one may have sent anything.
+    /// Since when this process leads without interruption, on its steady clock. Before that another one may have sent
+    /// anything.
     fn since(&self) -> Timestamp;
 
     /// Returns when this process is about to end: what is begun is finished, and nothing is begun any more.

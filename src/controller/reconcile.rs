@@ -176,7 +176,7 @@ impl Reconciler {
                 }
                 let context = Round { object: &object, desired, observed: &observed };
                 let result = self.actor.carry_out(&action, &context).await;
-                memory.record(&action, &result, self.clock.now(), self.random.fraction());
+                memory.record(&action, &result, self.clock.steady(), self.random.fraction());
                 match result {
                     Ok(()) => done.extend(events::done(&action, desired)),
                     // Nothing is wrong: the next round sees the world as it is now. The second time it is a failure,
@@ -223,16 +223,16 @@ impl Reconciler {
         freshness: Freshness,
     ) -> std::result::Result<(Observed, Plan, Freshness), KubernetesError> {
         let (mut observed, freshness) = self.observer.observe(object, desired, freshness).await?;
-        memory.see(desired, &observed, self.clock.now());
-        let mut decided = plan(desired, &observed, memory, self.clock.now());
+        memory.see(desired, &observed, self.clock.steady());
+        let mut decided = plan(desired, &observed, memory, self.clock.steady());
         // What failed for one broker holds no other broker up.
         if decided.ask_kafka && due(&decided, failures).is_empty() {
             let client = object.spec.kafka.client.as_ref();
             self.observer.ask_kafka(client, desired, &mut observed, &decided).await?;
-            decided = plan(desired, &observed, memory, self.clock.now());
+            decided = plan(desired, &observed, memory, self.clock.steady());
             if decided.ask_cluster && due(&decided, failures).is_empty() {
                 self.observer.ask_cluster(client, desired, &mut observed).await?;
-                decided = plan(desired, &observed, memory, self.clock.now());
+                decided = plan(desired, &observed, memory, self.clock.steady());
             }
             memory.see_probes(&decided, &observed);
         }

@@ -41,7 +41,7 @@ impl Observer {
             Some(async move {
                 let traffic = self.brokers.traffic(&meter).await;
                 let sample =
-                    |traffic| Sample { at: self.clock.now(), pod: pod.identity.uid.clone(), traffic };
+                    |traffic| Sample { at: self.clock.steady(), pod: pod.identity.uid.clone(), traffic };
                 (*ordinal, traffic.map(sample))
             })
         });

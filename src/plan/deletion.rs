@@ -11,7 +11,8 @@
 //! | 5 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
 //!
 //! A create call that was cut off may still succeed (Neutron: up to 170 s later), so stage 5 waits 5 minutes after an
-//! unclear one, and after the start of a process that has not seen the whole life of the object.
+//! unclear one, and after the start of a process that has not seen the object without our finalizer. Clocks of others
+//! decide nothing here.
 
 use std::collections::BTreeSet;
 
@@ -221,13 +222,12 @@ fn bound_to_own_broker(cloud: &CloudView, ordinal: Ordinal, address: &FloatingIp
 
 /// I4.
 fn finish(observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
-    let saw_whole_life = observed.own.created_at.is_some_and(|created| created >= memory.started_at);
-    let never_used = saw_whole_life
+    let never_used = memory.saw_unheld
         && !memory.allocated
         && observed.own.status.brokers.iter().all(|b| b.address_id.is_none());
     let second_list = memory.empty_since.map(|since| since + memory::SECOND_SIGHTING);
     let late_create = memory.unclear_create_at.map(|at| at + memory::LATE_CREATE);
-    let former_process = (!saw_whole_life).then(|| memory.started_at + memory::LATE_CREATE);
+    let former_process = (!memory.saw_unheld).then(|| memory.started_at + memory::LATE_CREATE);
     let due = [second_list, late_create, former_process].into_iter().flatten().max();
     match due {
         Some(due) if !never_used && due > now => {

@@ -45,6 +45,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub struct Memory {
     /// Since when this process leads; before that anything may have been sent by another one.
     pub started_at: Timestamp,
+    /// This process, while it led, saw the object without our finalizer: nobody has allocated anything for it before.
+    pub saw_unheld: bool,
     /// The last create call without a clear answer.
     pub unclear_create_at: Option<Timestamp>,
     /// This process has sent a create call.
@@ -112,6 +114,7 @@ impl Memory {
     pub fn new(started_at: Timestamp) -> Self {
         Self {
             started_at,
+            saw_unheld: false,
             unclear_create_at: None,
             allocated: false,
             allocation: None,
@@ -139,6 +142,7 @@ impl Memory {
     /// Takes in what was seen. Call it after each observation, before the plan.
     pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
         self.now = now;
+        self.saw_unheld |= !observed.own.held;
         usage::see(&mut self.usage, &observed.metering, now);
         let CloudState::Seen(cloud) = &observed.cloud else { return };
         let holdings = Holdings::of(cloud, desired, observed);

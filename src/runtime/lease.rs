@@ -211,7 +211,7 @@ impl LeaseHolder {
         }
         let interrupted = state.until.is_none_or(|until| self.clock.monotonic() >= until);
         if interrupted {
-            state.since = Some(self.clock.now());
+            state.since = Some(self.clock.steady());
         }
         state.until = Some(sent + self.times.lasts - self.times.margin);
         state.written = Some(written);
@@ -300,7 +300,7 @@ impl LeaseHolder {
 #[async_trait]
 impl Leadership for LeaseHolder {
     fn since(&self) -> jiff::Timestamp {
-        self.lock().since.unwrap_or_else(|| self.clock.now())
+        self.lock().since.unwrap_or_else(|| self.clock.steady())
     }
 
     fn permit(&self) -> Option<WritePermit> {

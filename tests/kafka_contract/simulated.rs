@@ -29,6 +29,9 @@ impl Clock for VirtualClock {
         Timestamp::UNIX_EPOCH + self.monotonic()
     }
 
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
     fn monotonic(&self) -> Duration {
         *self.0.lock().expect("the clock")
     }

@@ -36,6 +36,9 @@ impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH + self.monotonic()
     }
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
     fn monotonic(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::SeqCst))
     }

@@ -510,6 +510,49 @@ async fn nothing_is_written_anywhere_while_the_finalizer_cannot_be_set() {
     world.settle_until_ready().await;
 }
 
+#[tokio::test]
+async fn a_wall_clock_that_is_set_back_delays_nothing() {
+    let world = World::of_three_brokers().await;
+    world.cloud.set_quota(2);
+    world.reconcile().await;
+    world.cloud.set_quota(10);
+    world.clock.jump(Duration::from_secs(7200), false);
+    world.settle_until_ready().await;
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_forward_cuts_no_wait_for_a_late_create_call_short() {
+    let world = World::of_three_brokers().await;
+    world.cloud.script([Some(Fault::Late)]);
+    world.reconcile().await;
+    world.delete();
+    for _ in 0..4 {
+        world.reconcile().await;
+        world.clock.jump(Duration::from_secs(3600), true);
+        world.clock.pass(Duration::from_secs(20));
+    }
+    world.cloud.arrive();
+    world.settle_until_gone().await;
+    assert_eq!(world.addresses(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_leader_with_a_slow_clock_does_not_take_a_former_leaders_object_for_untouched() {
+    let world = World::of_three_brokers().await;
+    world.cloud.script(std::iter::repeat_n(Some(Fault::Late), 3));
+    world.reconcile_until(Cut::Before(30)).await;
+    world.restart();
+    world.delete();
+    for _ in 0..6 {
+        world.reconcile().await;
+        world.clock.pass(Duration::from_secs(20));
+    }
+    assert!(world.kubernetes.access_now(&World::key()).is_some(), "a create call may still come");
+    world.cloud.arrive();
+    world.settle_until_gone().await;
+    assert_eq!(world.addresses(), Vec::new());
+}
+
 /// Before and after each call that was made.
 fn cuts(world: &World) -> Vec<Cut> {
     (0..world.tap.calls().len()).flat_map(|index| [Cut::Before(index), Cut::After(index)]).collect()

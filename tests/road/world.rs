@@ -4,13 +4,13 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use kafka_external_access::{
     act::Actor,
@@ -38,9 +38,15 @@ use crate::{
 
 /// Time that passes only when somebody sleeps, or when a test lets it pass. In milliseconds.
 #[derive(Default)]
-pub struct VirtualClock(AtomicU64);
+pub struct VirtualClock(AtomicU64, AtomicI64);
 
 impl VirtualClock {
+    /// Somebody sets the wall clock, forward or back.
+    pub fn jump(&self, period: Duration, forward: bool) {
+        let millis = i64::try_from(period.as_millis()).expect("a period");
+        self.1.fetch_add(if forward { millis } else { -millis }, Ordering::SeqCst);
+    }
+
     pub fn pass(&self, period: Duration) {
         self.0.fetch_add(u64::try_from(period.as_millis()).expect("a period"), Ordering::SeqCst);
     }
@@ -49,6 +55,9 @@ impl VirtualClock {
 #[async_trait]
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
+        self.steady() + SignedDuration::from_millis(self.1.load(Ordering::SeqCst))
+    }
+    fn steady(&self) -> Timestamp {
         Timestamp::from_second(1_790_000_000).expect("a timestamp") + self.monotonic()
     }
     fn monotonic(&self) -> Duration {
