@@ -109,18 +109,37 @@ impl MachineClock {
     pub fn set_right(&self) {
         self.wrong_by.store(0, Ordering::Relaxed);
     }
+
+    fn wrong_by(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.wrong_by.load(Ordering::Relaxed))
+    }
+}
+
+/// The clocks as a process sees them that was started when they were wrong by so much.
+pub struct ProcessClock {
+    machine: Arc<MachineClock>,
+    wrong_at_start: SignedDuration,
+}
+
+impl ProcessClock {
+    pub fn new(machine: Arc<MachineClock>) -> Self {
+        Self { wrong_at_start: machine.wrong_by(), machine }
+    }
 }
 
 #[async_trait]
-impl Clock for MachineClock {
+impl Clock for ProcessClock {
     fn now(&self) -> Timestamp {
-        self.time.wall() + SignedDuration::from_secs(self.wrong_by.load(Ordering::Relaxed))
+        self.machine.time.wall() + self.machine.wrong_by()
+    }
+    fn steady(&self) -> Timestamp {
+        self.machine.time.wall() + self.wrong_at_start
     }
     fn monotonic(&self) -> Duration {
-        self.time.now()
+        self.machine.time.now()
     }
     async fn sleep(&self, period: Duration) {
-        self.time.sleep(period).await;
+        self.machine.time.sleep(period).await;
     }
 }
 

@@ -30,7 +30,14 @@ impl World {
 
     fn unserved(self: &Arc<Self>, object: &KafkaExternalAccess) -> Option<String> {
         let uid = object.metadata.uid.clone().unwrap_or_default();
+        let poisoned = self.cloud.addresses().iter().find_map(|address| {
+            let foreign = owned(&address.description).is_none() && address.description == "not ours";
+            address.binding.as_ref().filter(|_| foreign).map(|binding| binding.fixed_ip)
+        });
         for ordinal in 0..self.wanted_pods() {
+            if poisoned.is_some() && poisoned == self.pod_ip(ordinal) {
+                continue;
+            }
             let Some(pod) = self.pod_ip(ordinal) else {
                 return Some(format!("pod {ordinal} has no address"));
             };
@@ -56,6 +63,9 @@ impl World {
                 let told = status.brokers.iter().find(|broker| broker.ordinal == ordinal);
                 return Some(format!("{text}; the status says {told:?}"));
             }
+        }
+        if poisoned.is_some() {
+            return None;
         }
         let status = object.status.clone().unwrap_or_default();
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");

@@ -26,7 +26,7 @@ use kafka_external_access::{
     kafka::ListenerSetting,
 };
 
-use crate::world::{DRIFT, SET, World, node};
+use crate::world::{CLUSTER, DRIFT, SECRET, SET, World, node};
 
 /// How long ago what a status claims may have been seen.
 const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
@@ -43,13 +43,18 @@ pub struct Ledger {
     pub disturbed: u32,
     /// Objects that exist, by UID.
     objects: BTreeSet<String>,
+    /// Addresses that a status has told, by object and broker.
+    told: BTreeMap<(String, u32), BTreeSet<String>>,
+    /// Since when the Secret is there and nobody holds it.
+    secret_unheld_since: Option<Duration>,
     /// Successful writes, by name.
     pub done: BTreeMap<&'static str, u64>,
 }
 
+/// The marker of an address of this cluster.
 pub fn owned(description: &str) -> Option<OwnerMarker> {
     match Marker::parse(description) {
-        Some(Marker::Owned(marker)) => Some(marker),
+        Some(Marker::Owned(marker)) if marker.cluster.as_str() == CLUSTER => Some(marker),
         _ => None,
     }
 }
@@ -85,6 +90,8 @@ impl Ledger {
             }
             found.extend(self.each_broker_has_one(addresses));
         }
+        let unheld = world.api.secret_now(SECRET).is_some_and(|secret| !is_held(&secret.metadata));
+        self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
         let present = world.api.accesses_now().into_iter().filter_map(|object| object.metadata.uid).collect();
         for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
             let left = addresses.iter().find(|address| {
@@ -122,6 +129,11 @@ impl World {
             Some(_) => self.violate(format!("I4: {what} for {marker} before the finalizer stood")),
             None => self.violate(format!("I4: {what} for {marker}, which does not exist")),
         }
+        // Without it nothing could be released any more once it is deleted. One that was made anew is held soon.
+        let since = self.ledger().secret_unheld_since;
+        if since.is_some_and(|since| self.now() > since + HINDSIGHT) {
+            self.violate(format!("I4: {what} for {marker}, and nobody holds the Secret"));
+        }
     }
 
     /// A create call has had its effect.
@@ -132,13 +144,11 @@ impl World {
         };
         self.must_be_held(&marker, "an address");
         let Some(object) = self.owner(&marker) else { return };
-        let status = object.status.unwrap_or_default();
-        let recorded = status.brokers.iter().find(|broker| broker.ordinal == marker.ordinal.0);
-        let recorded = recorded.filter(|broker| broker.adopted != Some(true));
-        let Some(id) = recorded.and_then(|broker| broker.address_id.clone()) else { return };
         let permitted = object.metadata.annotations.unwrap_or_default().contains_key(REPLACE_ANNOTATION);
-        if !permitted && id != made.id.as_str() {
-            self.violate(format!("I9: {made:?} replaces {id}, and nobody allowed it"));
+        let told = (marker.uid.as_str().to_owned(), marker.ordinal.0);
+        let told = self.ledger().told.get(&told).cloned().unwrap_or_default();
+        if !permitted && !told.is_empty() {
+            self.violate(format!("I9: {made:?} replaces {told:?}, and nobody allowed it"));
         }
     }
 
@@ -151,6 +161,9 @@ impl World {
             self.violate(format!("a change that changes nothing: {change:?} of {before:?}"));
         }
         match Marker::parse(&before.description) {
+            Some(Marker::Owned(was)) if was.cluster.as_str() != CLUSTER => {
+                self.violate(format!("I3: {change:?} of {before:?}, which is another cluster's"));
+            }
             Some(Marker::Owned(was)) => {
                 let hands = owned(&after.description).filter(|now| now.uid != was.uid);
                 match hands {
@@ -194,6 +207,10 @@ impl World {
             return self.violate(format!("I3: {before:?} was deleted and is not ours"));
         };
         self.must_be_held(&marker, "a release");
+        // What we have released ourselves is not lost.
+        if let Some(told) = self.ledger().told.get_mut(&(marker.uid.as_str().to_owned(), marker.ordinal.0)) {
+            told.remove(&before.address.to_string());
+        }
         if let Some(teller) = self.told_by(before) {
             self.violate(format!("I10: {before:?} was released, and {teller}"));
         }
@@ -225,8 +242,12 @@ impl World {
     pub fn status_written(&self, of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) {
         self.count_done("write_status");
         let uid = of.metadata.uid.clone().unwrap_or_default();
-        let ledger = self.ledger();
+        let mut ledger = self.ledger();
         let mut wrong = None;
+        let own = status.brokers.iter().filter(|broker| broker.adopted != Some(true));
+        for (ordinal, address) in own.filter_map(|b| Some((b.ordinal, b.address.clone()?))) {
+            ledger.told.entry((uid.clone(), ordinal)).or_default().insert(address);
+        }
         for broker in status.brokers.iter().filter(|broker| broker.state == BrokerState::Ready) {
             let (Some(id), Some(target)) = (&broker.address_id, &broker.target) else { continue };
             let so = ledger.history.iter().any(|(_, addresses)| {

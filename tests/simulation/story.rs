@@ -25,12 +25,20 @@ pub struct Damage {
     lost: bool,
     /// The user has deleted the object and does not want it back.
     deleted: bool,
+    /// What is wrong with the first broker stays so: the others are served.
+    poisoned: bool,
+}
+
+impl Damage {
+    pub fn new(poisoned: bool) -> Self {
+        Self { poisoned, ..Self::default() }
+    }
 }
 
 type Happening = fn(&Arc<World>, &mut Damage) -> bool;
 
 /// Everything that can happen, how often beside the others, and how many calls to the cloud it may cost.
-const HAPPENINGS: [(&str, u64, u64, Happening); 30] = [
+const HAPPENINGS: [(&str, u64, u64, Happening); 31] = [
     ("PodMoved", 12, 2, |world, _| world.pod_goes()),
     ("BrokerDown", 5, 0, |world, _| world.broker_pauses()),
     ("Scaled", 5, 3, |world, _| world.scale()),
@@ -49,6 +57,7 @@ const HAPPENINGS: [(&str, u64, u64, Happening); 30] = [
     ("AddressDeletedByHand", 2, 2, World::delete_by_hand),
     ("ForeignAddressAtPort", 3, 2, |world, _| world.foreign_at_port()),
     ("ForeignAddressFree", 1, 0, |world, _| world.foreign_free()),
+    ("AddressOfAnotherCluster", 2, 0, |world, _| world.other_cluster()),
     ("QuotaExhausted", 3, 0, |world, _| world.quota_is_full()),
     ("PoolExhausted", 2, 0, |world, _| world.pool_is_empty()),
     ("CloudDown", 4, 0, |world, _| world.cloud_fails()),
@@ -285,6 +294,12 @@ impl World {
         self.cloud.add_address("demo", "not ours", binding).is_ok()
     }
 
+    /// Another installation shares the project, and its object has the same name.
+    fn other_cluster(&self) -> bool {
+        let text = format!("kea/v1 c=elsewhere n=ydata/kafka u=uid-9 o={}", self.some_ordinal());
+        self.cloud.add_address("demo", &text, None).is_ok()
+    }
+
     fn quota_is_full(&self) -> bool {
         self.cloud.set_quota(self.cloud.addresses().len());
         true
@@ -440,7 +455,21 @@ impl World {
         if !damage.deleted && self.api.access_now(&key()).is_none() {
             self.add_object(key(), setup::object(&self.setup));
         }
+        if damage.poisoned {
+            self.poison();
+        }
         self.after_effect();
+    }
+
+    /// Somebody else's address takes the place of ours at the first broker.
+    fn poison(&self) {
+        let binding = self.pod_ip(0).and_then(|ip| self.cloud.binding_of(ip));
+        let Some(binding) = binding else { return };
+        for ours in self.cloud.addresses().iter().filter(|a| a.binding.as_ref() == Some(&binding)) {
+            self.cloud.by_hand(&ours.id, |address| address.binding = None);
+        }
+        let _ = self.cloud.add_address("demo", "not ours", Some(binding));
+        self.faults().count("FirstBrokerPoisoned");
     }
 }
 

@@ -8,7 +8,7 @@ use futures::{channel::oneshot, future::Either};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret},
     events::v1::Event,
 };
 use kafka_external_access::{
@@ -185,9 +185,6 @@ impl Kubernetes for Wire {
         name: &str,
     ) -> Result<Option<StatefulSet>, KubernetesError> {
         kube!(self, KubernetesRead, stateful_set(namespace, name))
-    }
-    async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, KubernetesError> {
-        kube!(self, KubernetesRead, service(namespace, name))
     }
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
         kube!(self, KubernetesRead, pods(namespace, selector))

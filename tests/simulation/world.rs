@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::{
     chance::Chance,
-    executor::{Executor, Group, MachineClock},
+    executor::{Executor, Group, MachineClock, ProcessClock},
     faults::Faults,
     kubernetes::ApiServer,
     ledger::Ledger,
@@ -38,6 +38,7 @@ use crate::{
 pub const DRIFT: Duration = Duration::from_secs(300);
 pub const SET: &str = "kafka";
 pub const SECRET: &str = "openstack";
+pub const CLUSTER: &str = "cluster";
 const LEASE: &str = "kafka-external-access";
 
 /// A process of the operator on its machine.
@@ -95,7 +96,8 @@ impl World {
     pub fn new(seed: u64, setup: Setup, traced: bool) -> Arc<Self> {
         let chance = Chance::new(seed);
         let executor = Executor::new(chance.split());
-        let true_clock: Arc<dyn Clock> = Arc::new(MachineClock::new(executor.time.clone()));
+        let right = Arc::new(MachineClock::new(executor.time.clone()));
+        let true_clock: Arc<dyn Clock> = Arc::new(ProcessClock::new(right));
         let applies_after = chance.millis(0, 1500);
         let kafka = SimulatedBrokers::new(true_clock, setup.mode, applies_after);
         let machine = |_| Arc::new(MachineClock::new(executor.time.clone()));
@@ -187,7 +189,7 @@ impl World {
             around.lives
         };
         let wire = Arc::new(Wire { world: self.clone(), replica });
-        let clock: Arc<dyn Clock> = self.machines[replica].clone();
+        let clock: Arc<dyn Clock> = Arc::new(ProcessClock::new(self.machines[replica].clone()));
         let random = Arc::new(self.chance.split());
         let name = format!("operator-{replica}-{life}");
         let lasts = Duration::from_secs(15);
@@ -200,7 +202,7 @@ impl World {
             wire.clone(),
             wire.clone(),
             clock.clone(),
-            ClusterId::new("cluster"),
+            ClusterId::new(CLUSTER),
             name.clone(),
             settings,
         ));
