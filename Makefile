@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-kafka test-lab test-chart bench lint deny generate check-generated image chart lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab test-chart fire bench lint deny generate check-generated image chart lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ image: ## The operator's container image, into target/image/image.tar
 
 chart: ## The packed chart, into target/
 	cargo lab helm package charts/kafka-external-access --destination target
+
+KILLS ?= 300
+SEED ?= 1
+MINUTES ?= 120
+
+fire: lab-up ## Replicas killed at random instants while parts fail: KILLS=300 SEED=1 MINUTES=120
+	KILLS=$(KILLS) SEED=$(SEED) MINUTES=$(MINUTES) cargo test --test end_to_end -- --nocapture --test-threads=1 fire::
 
 bench: ## What things cost, beside their goals; fails when a count misses its goal
 	cargo bench --bench counts

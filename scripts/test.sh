@@ -76,8 +76,8 @@ finish() {
   exit $((${#failed[@]} > 0))
 }
 
-# Rolls take minutes each. They share the labs with the others from the start, so that none of them is alone at the end.
-rolls=(restart:: migration::)
+# Rolls and fire take minutes each. They share the labs with the others from the start, so that none of them is alone at the end.
+rolls=(restart:: migration:: fire::)
 end_to_end() {
   local others=()
   local roll

@@ -12,6 +12,7 @@ mod world;
 
 mod addresses;
 mod chart;
+mod fire;
 mod first_steps;
 mod hosts;
 mod kraft;

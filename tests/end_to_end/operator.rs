@@ -22,10 +22,15 @@ const LISTEN: [&str; 2] = ["127.0.0.1:18080", "127.0.0.1:18081"];
 
 /// What an operator shows at /metrics; nothing where none answers.
 pub fn page(at: SocketAddr) -> String {
+    answer(at, "/metrics")
+}
+
+/// Head and body of what an operator answers to a GET; nothing where none answers.
+fn answer(at: SocketAddr, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect_timeout(&at, Duration::from_secs(1)) else {
         return String::new();
     };
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
     let mut page = String::new();
     // A process that was stopped accepts and does not answer.
     let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
@@ -56,6 +61,11 @@ impl Operator {
 
     /// Starts the first or the second replica; they share the log.
     pub fn start_replica(lab: &Lab, test: &str, replica: usize) -> Self {
+        Self::start_leased(lab, test, replica, Duration::from_secs(5))
+    }
+
+    /// Starts a replica that leads for this long at a time.
+    pub fn start_leased(lab: &Lab, test: &str, replica: usize, lease: Duration) -> Self {
         let listen = LISTEN[replica];
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("end-to-end");
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -70,7 +80,7 @@ impl Operator {
                 "--drift-interval",
                 "5s",
                 "--lease-duration",
-                "5s",
+                &format!("{}s", lease.as_secs()),
                 "--metrics-interval",
                 "3s",
             ])
@@ -113,6 +123,11 @@ impl Operator {
     /// Its metrics; nothing where it does not answer.
     pub fn scrape(&self) -> String {
         page(self.listen.parse().expect("an address"))
+    }
+
+    /// Whether Kubernetes would call it ready.
+    pub fn is_ready(&self) -> bool {
+        answer(self.listen.parse().expect("an address"), "/readyz").starts_with("HTTP/1.1 200")
     }
 
     /// SIGSTOP, or SIGCONT.

@@ -1,12 +1,20 @@
 //! Two replicas as two processes: one acts, and the other goes on when it ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use http::Method;
 use kube::api::DeleteParams;
 use nix::sys::signal::Signal;
 
 use crate::{
     operator::Operator,
+    proxy::Fault,
     world::{World, in_lab},
 };
 
@@ -52,6 +60,75 @@ fn one_of_two_replicas_acts_and_the_other_takes_over_when_it_ends() {
     });
 }
 
+/// Times of take-over, shortest first.
+fn shown(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    times.iter().map(|time| format!("{:.2} s", time.as_secs_f64())).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_follower_is_ready_and_takes_over_however_the_leader_ends() {
+    in_lab("take_over", async |world| {
+        let (mut leader, mut follower) = pair(world, "take_over");
+        let (mut graceful, mut crashed) = (Vec::new(), Vec::new());
+        for round in 0..6 {
+            world
+                .eventually("both are ready", READY, async || {
+                    match [&leader, &follower].map(Operator::is_ready) {
+                        [true, true] => Ok(()),
+                        seen => Err(seen),
+                    }
+                })
+                .await;
+            assert!(leader.leads() && !follower.leads());
+            let start = Instant::now();
+            if round % 2 == 0 {
+                assert!(leader.terminate(Duration::from_secs(15)), "exit code 0");
+                follower.wait_until_it_leads();
+                graceful.push(start.elapsed());
+            } else {
+                leader.kill();
+                follower.wait_until_it_leads();
+                crashed.push(start.elapsed());
+            }
+            leader = follower;
+            follower = Operator::start_replica(world.lab, "take_over", round % 2);
+        }
+        println!("taken over after SIGTERM (goal: 1 s): {}", shown(graceful));
+        println!("taken over after SIGKILL (goal: lease of {LEASE:?} + 1 s): {}", shown(crashed));
+    });
+}
+
+#[test]
+fn sigterm_lets_the_write_under_way_end_and_begins_no_other() {
+    in_lab("sigterm_in_a_call", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        let (mut first, second) = pair(world, "sigterm_in_a_call");
+        let begun = Arc::new(AtomicUsize::new(0));
+        let creates = begun.clone();
+        world.neutron.faults(move |method, path| {
+            let create = *method == Method::POST && path.ends_with("/floatingips");
+            creates.fetch_add(usize::from(create), Ordering::SeqCst);
+            create.then_some(Fault::Delay(Duration::from_millis(1500)))
+        });
+        world.create(|_| {}).await;
+        world
+            .eventually("a create call is under way", READY, async || match begun.load(Ordering::SeqCst) {
+                0 => Err(()),
+                _ => Ok(()),
+            })
+            .await;
+        assert!(first.terminate(Duration::from_secs(15)), "exit code 0");
+        assert_eq!(world.ledger().len(), 1, "what was begun is done");
+        world.neutron.heal();
+        until_it_leads(&second);
+        world.condition("Ready", "True", READY).await;
+        let creates = world.neutron.mutations().iter().filter(|call| call.method == Method::POST).count();
+        assert_eq!(creates, 3, "nothing was asked for twice");
+        assert_eq!(world.demo.floating_ips().expect("floating IPs").len(), 3);
+    });
+}
+
 #[test]
 fn a_leader_that_was_stopped_for_longer_than_its_lease_writes_nothing_more() {
     in_lab("stopped_leader", async |world| {
@@ -80,8 +157,8 @@ fn a_leader_that_is_stopped_in_the_middle_of_a_call_binds_nothing_twice() {
         let (first, second) = pair(world, "stopped_in_a_call");
         // Its first create call reaches Neutron late: it is stopped while it waits for the answer.
         world.neutron.faults(|method, path| {
-            let create = *method == http::Method::POST && path.ends_with("/floatingips");
-            create.then_some(crate::proxy::Fault::Delay(Duration::from_millis(1500)))
+            let create = *method == Method::POST && path.ends_with("/floatingips");
+            create.then_some(Fault::Delay(Duration::from_millis(1500)))
         });
         world.create(|_| {}).await;
         world

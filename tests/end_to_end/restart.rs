@@ -35,19 +35,19 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// What happened to the brokers' pods of a namespace.
 #[derive(Debug, Default)]
-struct Lives {
+pub struct Lives {
     uids: BTreeMap<String, BTreeSet<String>>,
     most_down: usize,
 }
 
 /// Looks at the pods all the time.
-struct Watch {
+pub struct Watch {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Lives>,
 }
 
 impl Watch {
-    fn start(kube: &Client, namespace: &str) -> Self {
+    pub fn start(kube: &Client, namespace: &str) -> Self {
         let pods: Api<Pod> = Api::namespaced(kube.clone(), namespace);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -69,17 +69,22 @@ impl Watch {
         Self { stop, task }
     }
 
-    async fn end(self) -> Lives {
+    pub async fn end(self) -> Lives {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("the pods were looked at")
     }
 }
 
 impl Lives {
-    /// Each of the three brokers was restarted so often, and never two at a time.
-    fn assert_restarts(&self, times: usize) {
+    /// Each of the three brokers' pods was made anew so often.
+    pub fn assert_pods_made_anew(&self, times: usize) {
         let lives: Vec<usize> = self.uids.values().map(BTreeSet::len).collect();
         assert_eq!(lives, [times + 1; 3], "{self:?}");
+    }
+
+    /// Each of the three brokers was restarted so often, and never two at a time.
+    fn assert_restarts(&self, times: usize) {
+        self.assert_pods_made_anew(times);
         assert!(self.most_down <= 1, "{} brokers were down at a time", self.most_down);
     }
 }
@@ -106,7 +111,7 @@ async fn told(world: &World, namespace: &str, reason: &str) -> usize {
     events.iter().filter(|event| event.reason.as_deref() == Some(reason)).count()
 }
 
-fn restart(object: &mut Value) {
+pub fn restart(object: &mut Value) {
     object["spec"]["listener"]["rollout"] = json!("Restart");
 }
 

@@ -153,6 +153,7 @@ impl World {
                 .await;
             let _ = api.delete(&name, &DeleteParams::default()).await;
         }
+        crate::fire::plots::remove_all(self).await;
         for secret in ["openstack", "openstack-2"] {
             let free = Patch::Merge(json!({"metadata": {"finalizers": []}}));
             let _ = self.secrets().patch(secret, &PatchParams::default(), &free).await;
