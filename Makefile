@@ -29,7 +29,7 @@ test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; 
 test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up
 	cargo test --test end_to_end -- --test-threads=1
 
-test-chart: ## What helm renders of the chart, with both versions of helm
+test-chart: ## What helm renders of the chart
 	cargo test --test chart
 
 image: ## The operator's container image, into target/image/image.tar

@@ -1,4 +1,4 @@
-//! helm, of both major versions, and what it renders.
+//! helm, and what it renders.
 
 use std::{
     io::Write,
@@ -14,18 +14,14 @@ pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/kafka-exter
 /// Prometheus operator's kinds, as an API server that has them says it.
 pub const MONITORING: [&str; 3] = ["ServiceMonitor", "PodMonitor", "PrometheusRule"];
 
-/// helm of one major version.
+/// The lab's helm.
 pub struct Helm(PathBuf);
 
 impl Helm {
-    /// The newest.
-    pub fn newest() -> Self {
-        Self(lab::kubernetes::helm(&cache(), &Progress::silent()).expect("helm is built"))
-    }
-
-    /// The major version before.
-    pub fn before() -> Self {
-        Self(lab::kubernetes::helm_3(&cache(), &Progress::silent()).expect("helm 3 is built"))
+    /// Built when it is missing.
+    pub fn new() -> Self {
+        let cache = Cache::new(&Paths::from_environment());
+        Self(lab::kubernetes::helm(&cache, &Progress::silent()).expect("helm is built"))
     }
 
     fn run(&self, args: &[&str], input: &str) -> Output {
@@ -59,18 +55,14 @@ impl Helm {
     }
 }
 
-fn cache() -> Cache {
-    Cache::new(&Paths::from_environment())
-}
-
 /// The objects of the chart with these values.
 pub fn rendered(values: &Value) -> Vec<Value> {
-    Helm::newest().render(CHART, values, &[]).unwrap_or_else(|error| panic!("{error}\nvalues: {values}"))
+    Helm::new().render(CHART, values, &[]).unwrap_or_else(|error| panic!("{error}\nvalues: {values}"))
 }
 
 /// Why these values are refused.
 pub fn refusal(values: &Value) -> String {
-    match Helm::newest().render(CHART, values, &[]) {
+    match Helm::new().render(CHART, values, &[]) {
         Ok(_) => panic!("accepted: {values}"),
         Err(error) => error,
     }

@@ -1,4 +1,4 @@
-//! Every optional object, every value, both versions of helm, and the chart as a part of another one.
+//! Every optional object, every value, and the chart as a part of another one.
 
 use std::path::Path;
 
@@ -151,7 +151,7 @@ fn replicas_are_kept_apart_and_only_one_is_evicted_at_a_time() {
 /// | alwaysRender | no | rendered |
 #[test]
 fn monitoring_follows_its_render_mode() {
-    let helm = Helm::newest();
+    let helm = Helm::new();
     for kind in MONITORING {
         let key = kind[..1].to_lowercase() + &kind[1..];
         let values =
@@ -241,25 +241,9 @@ fn everything_has_the_common_labels_and_the_namespace_of_the_release() {
 }
 
 #[test]
-fn both_versions_of_helm_render_the_same() {
-    let monitoring = MONITORING.map(|kind| format!("monitoring.coreos.com/v1/{kind}"));
-    let apis: Vec<&str> = monitoring.iter().map(String::as_str).collect();
-    for values in [json!({}), every_flag(), json!({"serviceMonitor": {"enabled": true}})] {
-        let [new, old] = [Helm::newest(), Helm::before()].map(|helm| helm.render(CHART, &values, &apis));
-        let [mut new, mut old] = [new, old].map(|objects| objects.expect("rendered"));
-        for objects in [&mut new, &mut old] {
-            objects.sort_by_key(Value::to_string);
-        }
-        assert_eq!(new, old);
-    }
-}
-
-#[test]
 fn helm_finds_nothing_to_complain_about() {
-    for helm in [Helm::newest(), Helm::before()] {
-        let told = helm.text(&["lint", "--strict", CHART], "").expect("lint");
-        assert!(told.contains("0 chart(s) failed") && !told.contains("[WARNING]"), "{told}");
-    }
+    let told = Helm::new().text(&["lint", "--strict", CHART], "").expect("lint");
+    assert!(told.contains("0 chart(s) failed") && !told.contains("[WARNING]"), "{told}");
 }
 
 #[test]
@@ -271,7 +255,7 @@ fn the_chart_can_be_a_part_of_another_one() {
     let chart = format!("apiVersion: v2\nname: parent\nversion: 1.0.0\n{dependency}");
     std::fs::write(parent.join("Chart.yaml"), chart).expect("Chart.yaml");
     let folder = parent.join("charts");
-    let helm = Helm::newest();
+    let helm = Helm::new();
     helm.text(&["package", CHART, "--destination", &folder.to_string_lossy()], "").expect("packed");
     let values = |enabled: bool| json!({"global": {"registry": "r"}, "kea": {"enabled": enabled, "global": {"more": 1}, "replicaCount": 3}});
     let parent = parent.to_string_lossy();

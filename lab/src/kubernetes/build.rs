@@ -11,7 +11,6 @@ pub const KUBERNETES: &str = "1.36.3";
 const ETCD: &str = "3.6.5";
 const COREDNS: &str = "1.12.4";
 const HELM: &str = "4.3.1";
-const HELM_3: &str = "3.22.0";
 
 const COMMANDS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
@@ -80,17 +79,10 @@ pub fn build(cache: &Cache, progress: &Progress) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-/// helm, of the newest major version.
+/// helm; built when it is missing.
 pub fn helm(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     built(cache, progress, "helm", HELM, |folder| {
         go_install(&format!("helm.sh/helm/v4/cmd/helm@v{HELM}"), folder)
-    })
-}
-
-/// helm of the major version before, which many still have; not among the lab's programs.
-pub fn helm_3(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    built(cache, progress, "helm", HELM_3, |folder| {
-        go_install(&format!("helm.sh/helm/v3/cmd/helm@v{HELM_3}"), folder)
     })
 }
 

@@ -5,7 +5,7 @@ mod control_plane;
 mod node;
 mod pki;
 
-pub use build::{KUBERNETES, build, helm, helm_3};
+pub use build::{KUBERNETES, build, helm};
 pub use node::Image;
 pub use pki::Pki;
 
