@@ -188,8 +188,10 @@ impl Reconciler {
                     }
                     Err(cause) => {
                         tracing::warn!(key = %desired.key, error = %cause, ?action, "action failed");
-                        // I4: nothing is written elsewhere before the finalizers stand.
-                        let unheld = matches!(action, Action::HoldObject | Action::HoldSecret);
+                        // I4: nothing is written elsewhere before the finalizers stand, and the object stays while the
+                        // Secret is held for it.
+                        let unheld =
+                            matches!(action, Action::HoldObject | Action::HoldSecret | Action::LetSecretGo);
                         stop |= unheld || cause == Cause::NotLeading;
                         let holds_the_rest = matches!(action, Action::Allocate { .. });
                         failures.push(Failure { action, cause });

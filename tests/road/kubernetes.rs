@@ -36,7 +36,7 @@ struct State {
     /// Changes of what the operator watches.
     changes: u64,
     now: Timestamp,
-    /// Nobody may set a finalizer.
+    /// Nobody may change a finalizer.
     refuses_finalizers: bool,
 }
 
@@ -89,7 +89,7 @@ impl ApiServer {
         self.lock().now = now;
     }
 
-    /// Whether a finalizer can be set.
+    /// Whether a finalizer can be changed.
     pub fn refuse_finalizers(&self, refuses: bool) {
         self.lock().refuses_finalizers = refuses;
     }
@@ -363,7 +363,7 @@ impl Kubernetes for ApiServer {
         present: bool,
     ) -> Result<KafkaExternalAccess, KubernetesError> {
         let mut state = self.lock();
-        if state.refuses_finalizers {
+        if present && state.refuses_finalizers {
             let fault = KubernetesFault::Unavailable("internal error".into());
             return Err(failed("set the finalizer", fault));
         }
@@ -384,6 +384,9 @@ impl Kubernetes for ApiServer {
     ) -> Result<(), KubernetesError> {
         let operation = "set the Secret's finalizer";
         let mut state = self.lock();
+        if state.refuses_finalizers {
+            return Err(failed(operation, KubernetesFault::Unavailable("internal error".into())));
+        }
         let name = name_of(&of.metadata);
         let now = state.secrets.get(&name).ok_or_else(|| failed(operation, KubernetesFault::NotFound))?;
         if now.metadata.resource_version != of.metadata.resource_version {

@@ -511,6 +511,22 @@ async fn nothing_is_written_anywhere_while_the_finalizer_cannot_be_set() {
 }
 
 #[tokio::test]
+async fn an_object_stays_while_its_secret_cannot_be_let_go() {
+    let world = World::ready().await;
+    world.delete();
+    world.kubernetes.refuse_finalizers(true);
+    for _ in 0..40 {
+        world.reconcile().await;
+        world.clock.pass(Duration::from_secs(15));
+    }
+    assert_eq!(world.addresses(), Vec::new());
+    assert!(world.kubernetes.access_now(&World::key()).is_some(), "nobody would let the Secret go any more");
+    world.kubernetes.refuse_finalizers(false);
+    world.settle_until_gone().await;
+    assert!(!world.secret_is_held());
+}
+
+#[tokio::test]
 async fn a_wall_clock_that_is_set_back_delays_nothing() {
     let world = World::of_three_brokers().await;
     world.cloud.set_quota(2);
