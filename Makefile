@@ -20,8 +20,12 @@ test-unit: ## Tests that need no lab
 		--test cloud_contract --test plan_properties --test simulation
 
 .PHONY: simulate
-simulate: ## Schedules of the simulation, optimized; SEEDS=a..b chooses them, TRACE=1 prints what happened
-	WHOLE=1 cargo test --profile simulation --test simulation -- --nocapture $(if $(SEEDS),every_schedule)
+simulate: ## Schedules of the simulation: SEEDS=a..b chooses them, TRACE=1 prints what happened, PROFILE=simulation is fast
+	WHOLE=1 cargo test $(if $(PROFILE),--profile $(PROFILE)) --test simulation -- --nocapture $(if $(SEEDS),every_schedule)
+
+.PHONY: mutants
+mutants: ## Plant each bug of tests/mutants in a copy: the simulation must catch it
+	scripts/mutants.sh
 
 test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
 	cargo test --test kafka_contract -- --test-threads=1

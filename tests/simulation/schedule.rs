@@ -13,8 +13,8 @@ use crate::{
 
 /// In virtual time: the longest pause of all is the one after a quarrel about an address (30 minutes).
 const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
-/// More than two drift intervals.
-const STAYS_FOR: Duration = Duration::from_secs(700);
+/// More than a drift interval and a probe interval.
+const STAYS_FOR: Duration = Duration::from_secs(330);
 
 /// What came of a schedule.
 pub struct Outcome {
@@ -88,7 +88,7 @@ pub fn comes_to_rest(world: &Arc<World>, steps: &mut u64) {
         return world.violate(format!("I7: after {} s {open}", CONVERGES_WITHIN.as_secs()));
     }
     // What was put aside on the way is cleared up: addresses that were one too many, objects that were deleted.
-    if !run_until(world, world.now() + Duration::from_secs(400), steps) {
+    if !run_until(world, world.now() + Duration::from_secs(200), steps) {
         return;
     }
     let before = world.ledger().done.clone();

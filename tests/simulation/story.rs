@@ -143,11 +143,13 @@ impl World {
         if !self.is_up(ordinal) {
             return false;
         }
+        let Some(uid) = self.pod_uid(ordinal) else { return false };
         self.broker_ends(ordinal);
-        let ip = self.pod_ip(ordinal);
-        self.later(self.chance.millis(2_000, 90_000), move |world| {
-            if !world.is_up(ordinal) && world.pod_ip(ordinal) == ip {
-                world.broker_starts(ordinal);
+        let (world, pause) = (self.clone(), self.chance.millis(2_000, 90_000));
+        self.executor.spawn(Group::World, async move {
+            world.executor.time.sleep(pause).await;
+            if !world.is_up(ordinal) {
+                world.start_until_up(ordinal, &uid).await;
             }
         });
         true

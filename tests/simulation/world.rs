@@ -231,11 +231,9 @@ impl World {
         let group = Group::Replica(replica);
         self.executor.spawn(group, elect(holder.clone(), clock.clone()));
         let metrics = Arc::new(Metrics::default());
-        for _ in 0..2 {
-            let (queue, reconciler, holder) = (queue.clone(), reconciler.clone(), holder.clone());
-            let work = controller::work(queue, reconciler, holder, clock.clone(), metrics.clone());
-            self.executor.spawn(group, work);
-        }
+        // With a rival there are two objects, else one: more workers would only wait.
+        let work = controller::work(queue.clone(), reconciler, holder.clone(), clock.clone(), metrics);
+        self.executor.spawn(group, work);
         self.around().processes.insert(replica, Process { lease: holder, queue });
         self.list_again(replica, Duration::from_millis(100));
         self.trace(|| format!("r{replica} starts, life {life}"));
@@ -472,6 +470,17 @@ impl World {
         started.is_ok()
     }
 
+    /// As the kubelet does: again and again while the pod is there.
+    pub async fn start_until_up(&self, ordinal: u32, uid: &str) {
+        while self.is_pod(ordinal, uid) && !self.broker_starts(ordinal) {
+            self.executor.time.sleep(Duration::from_secs(7)).await;
+        }
+    }
+
+    pub fn pod_uid(&self, ordinal: u32) -> Option<String> {
+        self.around().pods.get(&ordinal).map(|(uid, _)| uid.clone())
+    }
+
     /// What the template and the pod's file make of the broker's settings, as the broker reads them.
     fn broker_file(&self, ordinal: u32) -> Option<BrokerFile> {
         let template = self.api.pod_now(&pod_name(ordinal))?.spec?;
@@ -645,12 +654,7 @@ async fn start_pod(world: Arc<World>, ordinal: u32) {
     }
     world.after_effect();
     time.sleep(world.chance.millis(500, 10_000)).await;
-    while !(world.is_pod(ordinal, &uid) && world.broker_starts(ordinal)) {
-        if !world.is_pod(ordinal, &uid) {
-            return;
-        }
-        time.sleep(Duration::from_secs(7)).await;
-    }
+    world.start_until_up(ordinal, &uid).await;
     time.sleep(world.chance.millis(100, 5_000)).await;
     if world.is_pod(ordinal, &uid) {
         world.set_ready(ordinal);
