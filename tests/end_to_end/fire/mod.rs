@@ -119,6 +119,8 @@ impl<'w> Fire<'w> {
 
     /// A user does something, and at a random instant afterwards a replica is killed.
     async fn act_and_kill(&mut self) {
+        // Who was killed before has left the lease to the other: else most kills would hit nobody who does anything.
+        self.replicas.until_one_leads().await;
         let what = self.users.act(self.world, &mut self.random).await;
         self.counts.add(what, 1);
         self.wait_for_the_instant().await;

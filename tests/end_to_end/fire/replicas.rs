@@ -42,6 +42,14 @@ impl Replicas {
         (0..2).find(|replica| self.running[*replica].as_ref().is_some_and(Operator::leads))
     }
 
+    /// Waits until one leads, but not for ever: a part that it needs may be down.
+    pub async fn until_one_leads(&self) {
+        let start = Instant::now();
+        while self.leader().is_none() && start.elapsed() < 4 * LEASE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub fn log_tail(&self) -> String {
         self.running.iter().flatten().next().map(Operator::log_tail).unwrap_or_default()
     }
