@@ -18,7 +18,7 @@ use crate::{
     kafka::{
         BrokerView, Brokers, KafkaError, KafkaFault, Step,
         admin::TcpBrokers,
-        probe::Report,
+        probe::{Course, Report},
         sighting::{self, Asked, Sighting},
     },
     kubernetes::api::client,
@@ -140,7 +140,11 @@ fn sighting(checked: &Checked, at: Timestamp) -> Sighting {
         // Who answers instead is told as such, not as an error.
         let other = answered.is_some_and(|answered| Some(NodeId(answered)) != finding.expected);
         let error = verdict(finding, table).err().filter(|_| !other);
-        Some((finding.expected?.0, Asked { answered, error }))
+        let course = finding.report.as_ref().map(Course::of).unwrap_or_default();
+        let seconds = |(step, took): (&Step, &Duration)| (step.to_string(), took.as_secs_f64());
+        let passed = course.passed.iter().map(seconds).collect();
+        let failed = course.failed.map(|(step, fault)| (step.to_string(), fault.to_owned()));
+        Some((finding.expected?.0, Asked { answered, error, passed, failed }))
     });
     let nobody = || {
         let first = findings.first()?;

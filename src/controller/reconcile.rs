@@ -237,6 +237,7 @@ impl Reconciler {
                 decided = plan(desired, &observed, memory, self.clock.steady());
             }
             memory.see_probes(&decided, &observed);
+            self.objects.probed(&desired.key, desired.probe_from, &decided, &observed);
         }
         Ok((observed, decided, freshness))
     }

@@ -250,7 +250,19 @@ pub mod traffic;
 mod wire;
 
 /// The steps of a conversation, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 pub enum Step {
     /// TCP connect.
     Tcp,
@@ -283,7 +295,8 @@ pub struct KafkaError {
 }
 
 /// Why a step failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum KafkaFault {
     /// Nobody listens there.
     #[error("connection refused")]

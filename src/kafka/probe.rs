@@ -1,8 +1,10 @@
 //! The probe: is this address really that broker, as a client sees it?
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{BrokerView, KafkaError, Step};
+use strum::VariantNames;
+
+use super::{BrokerView, KafkaError, KafkaFault, Step};
 
 /// What a probe through one address found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,4 +14,41 @@ pub struct Report {
     /// The view of the broker that answered, or the step that failed. Identity and table come from the same
     /// connection.
     pub outcome: Result<BrokerView, KafkaError>,
+}
+
+/// How far a probe came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// The steps that succeeded, with the time that all requests of each took.
+    pub passed: BTreeMap<Step, Duration>,
+    /// The step that failed, and the kind of fault: one of [`KafkaFault`]'s names.
+    pub failed: Option<(Step, &'static str)>,
+}
+
+impl Course {
+    /// The course of a probe that was made here.
+    pub fn of(report: &Report) -> Self {
+        let mut passed = BTreeMap::new();
+        for (step, took) in &report.passed {
+            *passed.entry(*step).or_default() += *took;
+        }
+        let failed = report.outcome.as_ref().err().map(|error| (error.step, (&error.fault).into()));
+        // A step of several requests may have failed in the last of them.
+        if let Some((step, _)) = failed {
+            passed.remove(&step);
+        }
+        Self { passed, failed }
+    }
+
+    /// The course that somebody else tells of, in seconds; what is no name of a step or a fault is left out.
+    pub fn told(passed: &BTreeMap<String, f64>, failed: Option<&(String, String)>) -> Self {
+        let took = |(step, seconds): (&String, &f64)| {
+            Some((step.parse().ok()?, Duration::try_from_secs_f64(*seconds).ok()?))
+        };
+        let fault = |name: &String| KafkaFault::VARIANTS.iter().find(|known| *known == name).copied();
+        Self {
+            passed: passed.iter().filter_map(took).collect(),
+            failed: failed.and_then(|(step, name)| Some((step.parse().ok()?, fault(name)?))),
+        }
+    }
 }

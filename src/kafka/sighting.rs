@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::probe::Course;
 use crate::domain::{Endpoint, NodeId};
 
 /// Of one ConfigMap and of one value; what is more is not read.
@@ -22,7 +23,7 @@ pub fn config_map(object: &str) -> String {
 }
 
 /// What one machine saw.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     /// When, by that machine's clock.
     pub at: Timestamp,
@@ -40,7 +41,7 @@ pub struct Sighting {
 }
 
 /// What came of asking one broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     /// The broker that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +49,12 @@ pub struct Asked {
     /// Why a client would fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The steps that succeeded, by name, in seconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed: BTreeMap<String, f64>,
+    /// The step that failed, and the kind of fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<(String, String)>,
 }
 
 /// A broker and the table it shows, as somebody outside saw it.
@@ -65,15 +72,20 @@ impl Sighting {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        let asked = self.brokers.get(&node.0).ok_or_else(|| format!("broker {node} is not in the table"))?;
-        if let Some(error) = &asked.error {
-            return Err(error.clone());
-        }
         let endpoint = |(node, text): (&i32, &String)| Some((NodeId(*node), text.parse().ok()?));
-        Ok(Seen {
-            node: NodeId(asked.answered.unwrap_or(node.0)),
-            advertised: self.table.iter().filter_map(endpoint).collect(),
-        })
+        let advertised = self.table.iter().filter_map(endpoint).collect();
+        // Of a broker that is not in the table nobody knows where to ask it: the table says what is the matter.
+        let Some(asked) = self.brokers.get(&node.0) else { return Ok(Seen { node, advertised }) };
+        match &asked.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(Seen { node: NodeId(asked.answered.unwrap_or(node.0)), advertised }),
+        }
+    }
+
+    /// How far the machine came with this broker.
+    pub fn course(&self, node: NodeId) -> Course {
+        let asked = self.brokers.get(&node.0);
+        asked.map(|asked| Course::told(&asked.passed, asked.failed.as_ref())).unwrap_or_default()
     }
 }
 
@@ -92,18 +104,17 @@ pub fn fresh(data: &BTreeMap<String, String>, now: Timestamp) -> Vec<Sighting> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::Step;
 
     fn sighting(at: Timestamp) -> Sighting {
+        let failed = Some(("Tcp".to_owned(), "timed_out".to_owned()));
+        let unreachable = Asked { error: Some("Tcp: no answer".to_owned()), failed, ..Asked::default() };
         Sighting {
             at,
             from: "vm (192.0.2.7)".to_owned(),
             error: None,
             table: [(0, "203.0.113.10:9094".to_owned()), (1, "203.0.113.11:9094".to_owned())].into(),
-            brokers: [
-                (0, Asked { answered: Some(1), error: None }),
-                (1, Asked { answered: None, error: Some("Tcp: no answer".to_owned()) }),
-            ]
-            .into(),
+            brokers: [(0, Asked { answered: Some(1), ..Asked::default() }), (1, unreachable)].into(),
         }
     }
 
@@ -112,10 +123,9 @@ mod tests {
         let seen = sighting(Timestamp::UNIX_EPOCH).of(NodeId(0)).expect("seen");
         assert_eq!((seen.node, seen.advertised.len()), (NodeId(1), 2));
         assert_eq!(sighting(Timestamp::UNIX_EPOCH).of(NodeId(1)), Err("Tcp: no answer".to_owned()));
-        assert_eq!(
-            sighting(Timestamp::UNIX_EPOCH).of(NodeId(2)),
-            Err("broker 2 is not in the table".to_owned())
-        );
+        assert_eq!(sighting(Timestamp::UNIX_EPOCH).course(NodeId(1)).failed, Some((Step::Tcp, "timed_out")));
+        let fenced = sighting(Timestamp::UNIX_EPOCH).of(NodeId(2)).expect("the table is seen");
+        assert!(!fenced.advertised.contains_key(&NodeId(2)));
     }
 
     #[test]

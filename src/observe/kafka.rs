@@ -8,15 +8,17 @@ use std::{
 };
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::Observer;
 use crate::{
     api::{KafkaClient, SaslMechanism as SpecMechanism, SecurityProtocol, Vantage},
-    domain::Ordinal,
+    domain::{AccessKey, Ordinal},
     kafka::{
         BrokerView, KafkaError, KafkaFault, ListenerSetting, Sasl, SaslMechanism, SecretText, Security, Step,
-        Target, Tls, sighting,
+        Target, Tls,
+        sighting::{self, Sighting},
     },
     kubernetes::KubernetesError,
     listeners::text::Listeners,
@@ -30,6 +32,12 @@ use crate::{
 
 /// Last probe of each broker, and when it was made.
 pub type Probes = BTreeMap<Ordinal, (Duration, ProbeResult)>;
+
+/// When each machine made the last report that was seen.
+pub type Reports = BTreeMap<String, Timestamp>;
+
+/// The last probe of each broker, and those that are new.
+type Probed = (BTreeMap<Ordinal, ProbeResult>, Vec<(Ordinal, ProbeResult)>);
 
 /// The port of the internal listener: from the pod template, else from `bootstrapServers`.
 pub fn internal_port(desired: &Desired, observed: &Observed) -> Option<u16> {
@@ -113,11 +121,11 @@ impl Observer {
             internal = observed.pods.keys().map(unknown).collect();
         }
         let port_busy = self.busy_ports(desired, observed, &internal).await;
-        let probes = match desired.probe_from {
+        let (probes, probed) = match desired.probe_from {
             Vantage::Operator => self.probe(desired, observed, plan, &internal, &material).await,
             Vantage::Reports => self.sightings_of(desired, plan, &internal).await?,
         };
-        observed.kafka = Some(KafkaState { internal, port_busy, probes, cluster: None });
+        observed.kafka = Some(KafkaState { internal, port_busy, probes, probed, cluster: None });
         Ok(())
     }
 
@@ -226,7 +234,7 @@ impl Observer {
         plan: &Plan,
         internal: &BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
         material: &ClientMaterial,
-    ) -> BTreeMap<Ordinal, ProbeResult> {
+    ) -> Probed {
         let mut known = self
             .probes
             .lock()
@@ -258,15 +266,16 @@ impl Observer {
                 (*ordinal, ProbeResult::new(report, held.address, self.vantage.clone()))
             })
         });
-        for (ordinal, result) in join_all(due).await {
-            known.insert(ordinal, (self.clock.monotonic(), result));
+        let probed = join_all(due).await;
+        for (ordinal, result) in &probed {
+            known.insert(*ordinal, (self.clock.monotonic(), result.clone()));
         }
         known.retain(|ordinal, (_, result)| {
             plan.addresses.get(ordinal).is_some_and(|held| held.address == result.through)
         });
         let results = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(desired.key.clone(), known);
-        results
+        (results, probed)
     }
 }
 
@@ -277,22 +286,42 @@ impl Observer {
         desired: &Desired,
         plan: &Plan,
         internal: &BTreeMap<Ordinal, Result<BrokerView, KafkaError>>,
-    ) -> Result<BTreeMap<Ordinal, ProbeResult>, KubernetesError> {
+    ) -> Result<Probed, KubernetesError> {
         let name = sighting::config_map(&desired.key.name);
         let map = self.kubernetes.config_map(&desired.key.namespace, &name).await?;
         let told = sighting::fresh(&map.and_then(|map| map.data).unwrap_or_default(), self.clock.now());
-        let seen = plan.addresses.iter().filter_map(|(ordinal, held)| {
-            held.outside.as_ref()?;
-            let node = internal.get(ordinal)?.as_ref().ok()?.node;
-            let results = told.iter().map(|sighting| ProbeResult {
-                outcome: sighting.of(node),
-                through: held.address,
-                from: sighting.from.clone(),
-            });
+        let before = self.reports(&desired.key, &told);
+        let (mut worst, mut news) = (BTreeMap::new(), Vec::new());
+        for (ordinal, held) in plan.addresses.iter().filter(|(_, held)| held.outside.is_some()) {
+            let Some(Ok(view)) = internal.get(ordinal) else { continue };
+            let results: Vec<ProbeResult> = told
+                .iter()
+                .map(|sighting| ProbeResult {
+                    outcome: sighting.of(view.node),
+                    through: held.address,
+                    from: sighting.from.clone(),
+                    course: sighting.course(view.node),
+                })
+                .collect();
+            let is_new = |sighting: &Sighting| before.get(&sighting.from) != Some(&sighting.at);
+            let new = told.iter().zip(&results).filter(|(sighting, _)| is_new(sighting));
+            news.extend(new.map(|(_, result)| (*ordinal, result.clone())));
             // The first of the worst.
-            Some((*ordinal, results.min_by_key(|result| result.outcome.is_ok())?))
-        });
-        Ok(seen.collect())
+            worst.extend(
+                results
+                    .into_iter()
+                    .min_by_key(|result| result.outcome.is_ok())
+                    .map(|result| (*ordinal, result)),
+            );
+        }
+        Ok((worst, news))
+    }
+
+    /// Keeps when each machine has reported; what was known before.
+    fn reports(&self, key: &AccessKey, told: &[Sighting]) -> Reports {
+        let now = told.iter().map(|sighting| (sighting.from.clone(), sighting.at)).collect();
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.insert(key.clone(), now).unwrap_or_default()
     }
 }
 

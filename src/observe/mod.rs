@@ -38,6 +38,7 @@ pub struct Observer {
     settings: Settings,
     sightings: cloud::Sightings,
     probes: Mutex<BTreeMap<AccessKey, kafka::Probes>>,
+    reports: Mutex<BTreeMap<AccessKey, kafka::Reports>>,
     metered: Mutex<BTreeMap<AccessKey, Duration>>,
 }
 
@@ -73,6 +74,7 @@ impl Observer {
             settings,
             sightings: cloud::Sightings::default(),
             probes: Mutex::default(),
+            reports: Mutex::default(),
             metered: Mutex::default(),
         }
     }
@@ -112,6 +114,7 @@ impl Observer {
     pub fn forget(&self, key: &AccessKey) {
         self.forget_probes(key);
         self.sightings.forget(key);
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.metered.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

@@ -4,8 +4,8 @@ use super::{
     Problem, Verdict,
     conditions::{Finding, Status},
     exposure,
-    listeners::{ProbeVerdict, judge},
     observed::CloudState,
+    probes::{ProbeVerdict, judge},
     status::Teller,
 };
 use crate::{

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use jiff::Timestamp;
 
 use super::{
-    Action, Held, Outside, Plan, Problem, SOON, Verdict,
+    Action, Held, Outside, Plan, SOON, Verdict,
     desired::{Desired, WantedListener, WantedProvider},
     failure::problem_of_kafka,
     memory::Memory,
@@ -292,55 +292,4 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::Shadowed(_) => Reason::ListenerShadowed,
         Refusal::NotUnderstood(_) => Reason::ListenerSettingsNotUnderstood,
     }
-}
-
-/// What a probe through a broker's address says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeVerdict {
-    /// The right broker, with the right table.
-    Good,
-    /// Something is wrong; a client would notice.
-    Bad(Problem),
-}
-
-/// Compares a probe with what should be seen. `None`: not probed, or there is nothing to compare with.
-pub fn judge(plan: &Plan, kafka: &KafkaState, ordinal: Ordinal) -> Option<ProbeVerdict> {
-    let probe = kafka.probes.get(&ordinal)?;
-    let at = probe.through;
-    let bad = |reason, text: String| Some(ProbeVerdict::Bad(Problem::new(reason, text)));
-    let seen = match &probe.outcome {
-        Ok(seen) => seen,
-        Err(error) => {
-            return bad(
-                Reason::Unreachable,
-                format!("{at} does not work, seen from {}: {error}", probe.from),
-            );
-        }
-    };
-    let expected = kafka.internal.get(&ordinal)?.as_ref().ok()?;
-    if seen.node != expected.node {
-        let text = format!("{at} should lead to broker {} and leads to broker {}", expected.node, seen.node);
-        return bad(Reason::WrongBroker, text);
-    }
-    for (ordinal, endpoint) in &plan.endpoints {
-        let Some(Ok(view)) = kafka.internal.get(ordinal) else { continue };
-        match seen.advertised.get(&view.node) {
-            Some(advertised) if advertised == endpoint => {}
-            Some(other) => {
-                let text = format!(
-                    "through {at} broker {} is advertised as {other} instead of {endpoint}",
-                    view.node
-                );
-                return bad(Reason::StaleAdvertisement, text);
-            }
-            None => {
-                let text = format!(
-                    "broker {} answers, and the brokers do not tell clients of it: the controller has fenced it, or has not registered it; see the broker's log",
-                    view.node
-                );
-                return bad(Reason::BrokerNotRegistered, text);
-            }
-        }
-    }
-    Some(ProbeVerdict::Good)
 }

@@ -11,9 +11,9 @@ use super::{
     Action, Plan, PodIdentity, Verdict,
     desired::Desired,
     failure::Cause,
-    listeners::{ProbeVerdict, judge},
     observed::{CloudState, CloudView, Observed},
     ownership::Holdings,
+    probes::{ProbeVerdict, judge},
     usage::{self, Usage},
 };
 use crate::{

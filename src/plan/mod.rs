@@ -11,6 +11,7 @@
 //! | `listeners.rs` | what each broker should advertise, and how it learns it |
 //! | `rollout.rs` | the listener by the pod template, and who restarts next |
 //! | `rollback.rs` | how that goes again |
+//! | `probes.rs` | what the probes through the addresses mean |
 //! | `deletion.rs` | what goes when the object goes |
 //! | `status.rs`, `findings.rs` | what people are told: brokers and outputs, conditions |
 
@@ -45,6 +46,7 @@ mod listeners;
 pub mod memory;
 pub mod observed;
 mod ownership;
+pub mod probes;
 mod rollback;
 mod rollout;
 pub mod status;

@@ -13,7 +13,12 @@ use crate::{
     api::KafkaExternalAccessStatus,
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
-    kafka::{BrokerView, ClusterState, KafkaError, probe::Report, sighting::Seen, traffic::TrafficError},
+    kafka::{
+        BrokerView, ClusterState, KafkaError,
+        probe::{Course, Report},
+        sighting::Seen,
+        traffic::TrafficError,
+    },
     plan::{PodIdentity, cost::Prices, usage::Sample},
 };
 
@@ -202,6 +207,8 @@ pub struct KafkaState {
     pub port_busy: BTreeMap<Ordinal, bool>,
     /// Last probe through the address.
     pub probes: BTreeMap<Ordinal, ProbeResult>,
+    /// Every probe that was not known at the last look.
+    pub probed: Vec<(Ordinal, ProbeResult)>,
     /// What a restart would cost; `None`: not asked, because nobody is to restart.
     pub cluster: Option<Result<ClusterState, KafkaError>>,
 }
@@ -215,12 +222,15 @@ pub struct ProbeResult {
     pub through: Ipv4Addr,
     /// Where it was measured from.
     pub from: String,
+    /// How far it came.
+    pub course: Course,
 }
 
 impl ProbeResult {
     /// What the operator's own probe found.
     pub fn new(report: Report, through: Ipv4Addr, from: String) -> Self {
+        let course = Course::of(&report);
         let outcome = report.outcome.map(|view| Seen { node: view.node, advertised: view.advertised });
-        Self { outcome: outcome.map_err(|error| error.to_string()), through, from }
+        Self { outcome: outcome.map_err(|error| error.to_string()), through, from, course }
     }
 }

@@ -11,9 +11,10 @@ use super::{
     desired::{Desired, WantedProvider},
     failure::Failure,
     limits,
-    listeners::{ProbeVerdict, judge, told_before},
+    listeners::told_before,
     memory::Memory,
     observed::{CloudState, Observed},
+    probes::{ProbeVerdict, judge},
     usage,
 };
 use crate::{

@@ -97,3 +97,27 @@ impl CallObserver for Metrics {
         self.cloud_seconds.observe(took.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_documents_list_every_metric_and_no_other() {
+        let metrics = Metrics::default();
+        metrics.reconciled(false, Duration::ZERO);
+        metrics.called("list floating IPs", CallOutcome::Ok, Duration::ZERO);
+        let text = metrics.text();
+        let shown = text.lines().filter_map(|line| {
+            let (name, kind) = line.strip_prefix("# TYPE kafka_external_access_")?.split_once(' ')?;
+            Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        });
+        let documents = include_str!("../../docs/metrics.md");
+        let rows = documents.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+        let listed =
+            rows.flat_map(|(names, _)| names.split(", ").map(|name| name.trim_matches('`').to_owned()));
+        assert_eq!(listed.collect::<BTreeSet<_>>(), shown.collect::<BTreeSet<_>>());
+    }
+}

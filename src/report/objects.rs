@@ -13,10 +13,12 @@ use prometheus_client::{
     registry::Unit,
 };
 
+use super::probes::{self, History};
 use crate::{
-    api::{BrokerStatus, KafkaExternalAccessStatus},
+    api::{BrokerStatus, KafkaExternalAccessStatus, Vantage},
     domain::{AccessKey, Ordinal},
     kafka::traffic::Traffic,
+    plan::{Plan, observed::Observed, probes::judge_one},
 };
 
 /// What is shown; only a replica that leads knows anything.
@@ -25,10 +27,11 @@ pub struct Objects(Arc<Mutex<All>>);
 
 type All = BTreeMap<AccessKey, Shown>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shown {
     status: KafkaExternalAccessStatus,
     traffic: BTreeMap<Ordinal, Traffic>,
+    probes: History,
 }
 
 impl Objects {
@@ -39,7 +42,22 @@ impl Objects {
         status: &KafkaExternalAccessStatus,
         traffic: BTreeMap<Ordinal, Traffic>,
     ) {
-        self.lock().insert(key.clone(), Shown { status: status.clone(), traffic });
+        let mut all = self.lock();
+        let shown = all.entry(key.clone()).or_default();
+        (shown.status, shown.traffic) = (status.clone(), traffic);
+        shown.probes.keep(&status.brokers.iter().map(|broker| Ordinal(broker.ordinal)).collect());
+    }
+
+    /// Counts the probes that are new in this look.
+    pub fn probed(&self, key: &AccessKey, vantage: Vantage, plan: &Plan, observed: &Observed) {
+        let Some(kafka) = &observed.kafka else { return };
+        let mut all = self.lock();
+        for (ordinal, probe) in &kafka.probed {
+            if let Some(verdict) = judge_one(plan, kafka, *ordinal, probe) {
+                let history = &mut all.entry(key.clone()).or_default().probes;
+                history.add(*ordinal, vantage, &probe.course, &verdict);
+            }
+        }
     }
 
     /// The object is gone.
@@ -83,6 +101,7 @@ impl Collector for Objects {
         let received = ("broker_received", "Received by the broker's listener, by its own counter");
         encode_counter(&mut encoder, &shown, received, |traffic| traffic.received)?;
         encode_limits(&mut encoder, &shown)?;
+        probes::encode(&mut encoder, shown.iter().map(|(key, object)| (key, &object.probes)))?;
         encode_costs(&mut encoder, &shown)
     }
 }

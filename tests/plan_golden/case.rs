@@ -419,6 +419,7 @@ impl Case {
             internal,
             port_busy: self.busy.iter().map(|ordinal| (Ordinal(*ordinal), true)).collect(),
             probes: probes.collect(),
+            probed: vec![],
             cluster: (!self.cluster.is_empty()).then(|| self.cluster_state()),
         }
     }

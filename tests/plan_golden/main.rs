@@ -63,6 +63,11 @@ fn decide(case: &Case) -> String {
     for line in status.hosts.iter().filter(|_| object.spec.addresses.is_none()) {
         writeln!(text, "host {line}").expect("a String");
     }
+    for broker in &status.brokers {
+        if let Some((health, reason)) = broker.health.as_ref().and_then(|h| Some((h, h.reason.as_ref()?))) {
+            writeln!(text, "health {} {} {reason}", broker.ordinal, health.reachable).expect("a String");
+        }
+    }
     writeln!(text, "bootstrap {}", status.bootstrap_servers.as_deref().unwrap_or("none")).expect("a String");
     text
 }

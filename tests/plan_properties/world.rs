@@ -252,6 +252,7 @@ impl World {
             internal: asked.map(|(ordinal, _)| (Ordinal(*ordinal), self.ask(*ordinal))).collect(),
             port_busy: BTreeMap::new(),
             probes: through.map(|(ordinal, held)| (*ordinal, self.probe(held.address))).collect(),
+            probed: vec![],
             cluster: None,
         }
     }

@@ -5,6 +5,7 @@ mod brokers;
 mod kubernetes;
 mod leadership;
 mod limits;
+mod probes;
 mod tap;
 mod usage;
 mod vantage;

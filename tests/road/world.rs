@@ -28,6 +28,7 @@ use kafka_external_access::{
     report::objects::Objects,
     seams::{Clock, Leadership, Random},
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
 
 use crate::{
@@ -241,6 +242,16 @@ impl World {
 
     pub fn events(&self) -> Vec<Event> {
         self.kubernetes.events()
+    }
+
+    /// What a scrape of the operator that runs shows of its objects.
+    pub fn metrics(&self) -> String {
+        let operator = self.operator.lock().expect("not poisoned").clone();
+        let mut registry = Registry::with_prefix("kafka_external_access");
+        registry.register_collector(Box::new(operator.objects.clone()));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text");
+        text
     }
 
     pub fn secret_is_held(&self) -> bool {
