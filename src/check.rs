@@ -18,7 +18,7 @@ use crate::{
     kafka::{
         BrokerView, Brokers, KafkaError, KafkaFault, Step,
         admin::TcpBrokers,
-        probe::{Course, Report},
+        probe::{Course, Report, ends_soon},
         sighting::{self, Asked, Sighting},
     },
     kubernetes::api::client,
@@ -141,10 +141,11 @@ fn sighting(checked: &Checked, at: Timestamp) -> Sighting {
         let other = answered.is_some_and(|answered| Some(NodeId(answered)) != finding.expected);
         let error = verdict(finding, table).err().filter(|_| !other);
         let course = finding.report.as_ref().map(Course::of).unwrap_or_default();
+        let certificate_ends = finding.certificate_ends();
         let seconds = |(step, took): (&Step, &Duration)| (step.to_string(), took.as_secs_f64());
         let passed = course.passed.iter().map(seconds).collect();
         let failed = course.failed.map(|(step, fault)| (step.to_string(), fault.to_owned()));
-        Some((finding.expected?.0, Asked { answered, error, passed, failed }))
+        Some((finding.expected?.0, Asked { answered, error, certificate_ends, passed, failed }))
     });
     let nobody = || {
         let first = findings.first()?;
@@ -184,6 +185,10 @@ impl Finding {
     fn view(&self) -> Option<&BrokerView> {
         self.report.as_ref().ok()?.outcome.as_ref().ok()
     }
+
+    fn certificate_ends(&self) -> Option<Timestamp> {
+        self.report.as_ref().ok()?.certificate_ends
+    }
 }
 
 struct Checker<'a> {
@@ -213,6 +218,7 @@ fn advice(error: &KafkaError) -> Option<&'static str> {
         }
         KafkaFault::Refused => Some("the address leads somewhere, and nothing listens there"),
         KafkaFault::Certificate(_) => Some("compare --tls-ca and the names in the broker's certificate"),
+        KafkaFault::CertificateExpired(_) => Some("renew the broker's certificate"),
         KafkaFault::Authentication(_) => Some("check --sasl, --sasl-username and KAFKA_PASSWORD"),
         KafkaFault::Authorization(_) => Some("the user needs DESCRIBE_CONFIGS on the cluster for this check"),
         KafkaFault::Protocol(_) => Some("check --tls-ca and --sasl against the listener's protocol"),
@@ -257,13 +263,23 @@ fn seen_from(findings: &[Finding]) -> String {
     format!("{host} ({})", local.unwrap_or_else(|| "no route".to_owned()))
 }
 
+/// How good it is, in four letters, and until when the certificate lasts.
+fn certificate(finding: &Finding) -> (&'static str, String) {
+    let Some(ends) = finding.certificate_ends() else { return ("ok  ", String::new()) };
+    let word = if ends_soon(ends, SystemClock::default().now()) { "WARN" } else { "ok  " };
+    (word, format!("; its certificate ends on {}", ends.strftime("%F")))
+}
+
 fn print_text(checked: &Checked) {
     let Checked { findings, table, good } = checked;
     println!("seen from {}", seen_from(findings));
     for finding in findings {
         let name = finding.expected.map_or("bootstrap".to_owned(), |node| format!("broker {node}"));
         match verdict(finding, table) {
-            Ok(text) => println!("ok    {name} at {}: {text}", finding.at),
+            Ok(text) => {
+                let (word, until) = certificate(finding);
+                println!("{word}  {name} at {}: {text}{until}", finding.at);
+            }
             Err(text) => println!("FAIL  {name} at {}: {text}", finding.at),
         }
     }
@@ -280,6 +296,7 @@ fn print_json(checked: &Checked) {
             "at": finding.at.to_string(),
             "broker": finding.expected,
             "ok": verdict.is_ok(),
+            "certificateEnds": finding.certificate_ends(),
             "text": verdict.unwrap_or_else(|error| error),
         })
     };

@@ -106,6 +106,8 @@ reasons! {
     SecurityGroupBlocks: "No security group rule of the pod's port admits the listener's port.", "Add the rule that the message shows.";
     WrongBroker: "Through the address another broker answers.", "";
     BrokerNotRegistered: "A broker runs and is not in the table that clients are told: it is fenced or not registered.", "See its log and the controller's; clients find it again by themselves.";
+    CertificateExpiresSoon: "A broker's certificate ends within 30 days; clients are served until then.", "Renew it.";
+    CertificateExpired: "A broker's certificate has ended: clients refuse it.", "Renew it.";
     StaleAdvertisement: "A broker's advertised table differs from the spec.", "";
     Reconciling: "Work is under way.", "";
     Retrying: "Something failed and is tried again.", "";

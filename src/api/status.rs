@@ -180,6 +180,10 @@ pub struct BrokerHealth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+    /// When the first certificate ends that the listener shows, RFC 3339; left out without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub certificate_ends: Option<String>,
     /// When `reachable` changed last, RFC 3339.
     #[schemars(length(max = 64))]
     pub last_transition_time: String,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kafka_protocol::{
     messages::{
         DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
@@ -46,13 +47,14 @@ pub struct TcpBrokers;
 #[async_trait]
 impl Brokers for TcpBrokers {
     async fn describe(&self, target: &Target) -> Result<BrokerView, KafkaError> {
-        describe(target, &mut Times::new()).await
+        describe(target, &mut Times::new()).await.map(|(view, _)| view)
     }
 
     async fn probe(&self, target: &Target) -> Report {
         let mut passed = Times::new();
-        let outcome = describe(target, &mut passed).await;
-        Report { passed, outcome }
+        let described = describe(target, &mut passed).await;
+        let certificate_ends = described.as_ref().ok().and_then(|(_, certificate_ends)| *certificate_ends);
+        Report { passed, outcome: described.map(|(view, _)| view), certificate_ends }
     }
 
     async fn accepts(&self, target: &Target) -> bool {
@@ -116,7 +118,8 @@ pub(super) async fn open(target: &Target, times: &mut Times) -> Result<Connectio
     Ok(connection)
 }
 
-async fn describe(target: &Target, times: &mut Times) -> Result<BrokerView, KafkaError> {
+/// The view of the broker, and the first end of a certificate that it showed.
+async fn describe(target: &Target, times: &mut Times) -> Result<(BrokerView, Option<Timestamp>), KafkaError> {
     let mut connection = open(target, times).await?;
     let (cluster, advertised) = table(&mut connection, times).await?;
     let likely = advertised.keys().next().copied().unwrap_or(NodeId(0));
@@ -144,7 +147,8 @@ async fn describe(target: &Target, times: &mut Times) -> Result<BrokerView, Kafk
             ListenerSetting::ALL.into_iter().find(|setting| setting.key() == config.name.as_str())?;
         Some((setting, setting_value(config)))
     };
-    Ok(BrokerView { node, cluster, advertised, settings: configs.iter().filter_map(known).collect(), mode })
+    let settings = configs.iter().filter_map(known).collect();
+    Ok((BrokerView { node, cluster, advertised, settings, mode }, connection.certificate_ends()))
 }
 
 type Table = (String, BTreeMap<NodeId, Endpoint>);

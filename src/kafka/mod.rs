@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::{
     domain::{Endpoint, ErrorClass, NodeId},
@@ -313,6 +314,9 @@ pub enum KafkaFault {
     /// The certificate does not fit or is not trusted.
     #[error("certificate: {0}")]
     Certificate(String),
+    /// A certificate of the broker's chain has ended.
+    #[error("the broker's certificate ended on {}", .0.strftime("%F"))]
+    CertificateExpired(Timestamp),
     /// SASL refused.
     #[error("authentication refused: {0}")]
     Authentication(String),
@@ -343,6 +347,7 @@ impl KafkaError {
     pub fn class(&self) -> ErrorClass {
         match self.fault {
             KafkaFault::Certificate(_)
+            | KafkaFault::CertificateExpired(_)
             | KafkaFault::Authentication(_)
             | KafkaFault::Authorization(_)
             | KafkaFault::Rejected(_)

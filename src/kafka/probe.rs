@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use strum::VariantNames;
 
 use super::{BrokerView, KafkaError, KafkaFault, Step};
@@ -14,6 +15,16 @@ pub struct Report {
     /// The view of the broker that answered, or the step that failed. Identity and table come from the same
     /// connection.
     pub outcome: Result<BrokerView, KafkaError>,
+    /// The first end of a certificate in the chain that the broker showed; `None`: none was shown.
+    pub certificate_ends: Option<Timestamp>,
+}
+
+/// Who is to renew a certificate that ends within this time is told.
+const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// True when a certificate that ends then should be renewed now.
+pub fn ends_soon(certificate_ends: Timestamp, now: Timestamp) -> bool {
+    certificate_ends.duration_since(now) < RENEW_WITHIN
 }
 
 /// How far a probe came.
@@ -38,6 +49,12 @@ impl Course {
             passed.remove(&step);
         }
         Self { passed, failed }
+    }
+
+    /// The probe failed because a certificate has ended.
+    pub fn certificate_has_ended(&self) -> bool {
+        let ended: &str = (&KafkaFault::CertificateExpired(Timestamp::UNIX_EPOCH)).into();
+        self.failed.is_some_and(|(_, fault)| fault == ended)
     }
 
     /// The course that somebody else tells of, in seconds; what is no name of a step or a fault is left out.

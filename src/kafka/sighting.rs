@@ -49,6 +49,9 @@ pub struct Asked {
     /// Why a client would fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The first end of a certificate that the broker showed.
+    #[serde(default, rename = "certificateEnds", skip_serializing_if = "Option::is_none")]
+    pub certificate_ends: Option<Timestamp>,
     /// The steps that succeeded, by name, in seconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub passed: BTreeMap<String, f64>,
@@ -64,6 +67,8 @@ pub struct Seen {
     pub node: NodeId,
     /// What it told about all of them.
     pub advertised: BTreeMap<NodeId, Endpoint>,
+    /// The first end of a certificate that the broker showed.
+    pub certificate_ends: Option<Timestamp>,
 }
 
 impl Sighting {
@@ -75,10 +80,16 @@ impl Sighting {
         let endpoint = |(node, text): (&i32, &String)| Some((NodeId(*node), text.parse().ok()?));
         let advertised = self.table.iter().filter_map(endpoint).collect();
         // Of a broker that is not in the table nobody knows where to ask it: the table says what is the matter.
-        let Some(asked) = self.brokers.get(&node.0) else { return Ok(Seen { node, advertised }) };
+        let Some(asked) = self.brokers.get(&node.0) else {
+            return Ok(Seen { node, advertised, certificate_ends: None });
+        };
         match &asked.error {
             Some(error) => Err(error.clone()),
-            None => Ok(Seen { node: NodeId(asked.answered.unwrap_or(node.0)), advertised }),
+            None => Ok(Seen {
+                node: NodeId(asked.answered.unwrap_or(node.0)),
+                advertised,
+                certificate_ends: asked.certificate_ends,
+            }),
         }
     }
 

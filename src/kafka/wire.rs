@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
 use kafka_protocol::{
     messages::{ApiVersionsRequest, RequestHeader, ResponseHeader},
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange},
@@ -14,8 +15,9 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{self, ClientConfig, RootCertStore},
+    rustls::{self, CertificateError, ClientConfig, RootCertStore},
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{KafkaError, KafkaFault, Step, Target, Tls, counted::Counted};
 
@@ -31,6 +33,7 @@ pub struct Connection {
     limit: Duration,
     next_correlation: i32,
     offered: BTreeMap<i16, VersionRange>,
+    certificate_ends: Option<Timestamp>,
 }
 
 /// How long each step took.
@@ -44,11 +47,17 @@ impl Connection {
         let tcp = connect(target, times).await?;
         // A failure only costs latency.
         let _ = tcp.set_nodelay(true);
+        let mut certificate_ends = None;
         let stream: Box<dyn Stream> = match &target.security.tls {
             None => Box::new(tcp),
-            Some(tls) => Box::new(step(Step::Tls, limit, times, handshake(tls, tcp)).await?),
+            Some(tls) => {
+                let stream = step(Step::Tls, limit, times, handshake(tls, tcp)).await?;
+                certificate_ends = first_end(stream.get_ref().1.peer_certificates().unwrap_or_default());
+                Box::new(stream)
+            }
         };
-        let mut connection = Self { stream, limit, next_correlation: 0, offered: BTreeMap::new() };
+        let offered = BTreeMap::new();
+        let mut connection = Self { stream, limit, next_correlation: 0, offered, certificate_ends };
         let request = ApiVersionsRequest::default();
         let versions = step(Step::ApiVersions, limit, times, connection.exchange(&request, 0)).await?;
         if versions.error_code != 0 {
@@ -61,6 +70,11 @@ impl Connection {
             .map(|api| (api.api_key, VersionRange { min: api.min_version, max: api.max_version }));
         connection.offered = ranges.collect();
         Ok(connection)
+    }
+
+    /// The first end of a certificate in the chain that the broker showed; `None`: no TLS.
+    pub fn certificate_ends(&self) -> Option<Timestamp> {
+        self.certificate_ends
     }
 
     /// True when the broker answers requests of this kind on this listener.
@@ -188,6 +202,15 @@ fn of_tls(error: &std::io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
+/// `notAfter` (RFC 5280 section 4.1.2.5) of the certificate that ends first.
+fn first_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let end = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    };
+    chain.iter().filter_map(end).min()
+}
+
 /// A refused client certificate arrives as an alert with the first answer (RFC 8446 section 4.4.2.4), not in the
 /// handshake.
 fn tls_fault(error: &rustls::Error) -> KafkaFault {
@@ -196,6 +219,10 @@ fn tls_fault(error: &rustls::Error) -> KafkaFault {
             KafkaFault::Protocol("it speaks plain text, and was spoken to in TLS".into())
         }
         rustls::Error::PeerIncompatible(_) => KafkaFault::Protocol(error.to_string()),
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
+            KafkaFault::CertificateExpired(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
+        }
         rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) => {
             KafkaFault::Certificate(error.to_string())
         }

@@ -248,9 +248,7 @@ impl Observer {
             let (port, security) = match &desired.listener {
                 None => (internal_port(desired, observed)?, material.internal(&internal_name(view)?)),
                 Some(listener) => {
-                    let name = view
-                        .filter(|view| has_listener(view, &listener.name))
-                        .map(|_| held.address.to_string())?;
+                    let name = advertised_host(view?, &listener.name)?;
                     (listener.port, external_security(material, listener.protocol, &name))
                 }
             };
@@ -331,8 +329,13 @@ fn internal_name(view: Option<&BrokerView>) -> Option<String> {
 }
 
 fn has_listener(view: &BrokerView, name: &str) -> bool {
+    advertised_host(view, name).is_some()
+}
+
+/// The host that clients of the listener are told, which is what the certificate must cover.
+fn advertised_host(view: &BrokerView, listener: &str) -> Option<String> {
     let advertised = view.setting(ListenerSetting::AdvertisedListeners).effective.unwrap_or_default();
-    Listeners::parse(&advertised).unwrap_or_default().get(name).is_some()
+    Some(Listeners::parse(&advertised).unwrap_or_default().get(listener)?.host.clone())
 }
 
 fn value(secret: Option<&Secret>, key: &str) -> Option<String> {

@@ -119,6 +119,7 @@ pub fn problem_of_cloud(error: &CloudError) -> Problem {
 pub fn problem_of_kafka(error: &KafkaError) -> Problem {
     let reason = match &error.fault {
         KafkaFault::Protocol(_) | KafkaFault::Certificate(_) => Reason::KafkaNeedsTLS,
+        KafkaFault::CertificateExpired(_) => Reason::CertificateExpired,
         KafkaFault::Authentication(_) => Reason::KafkaAuthenticationFailed,
         KafkaFault::Authorization(_) => Reason::KafkaNotAuthorized,
         KafkaFault::Rejected(_) | KafkaFault::Unsupported(_) => Reason::ListenerNotApplied,

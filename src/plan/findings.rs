@@ -5,8 +5,9 @@ use super::{
     conditions::{Finding, Status},
     exposure,
     observed::CloudState,
-    probes::{ProbeVerdict, judge},
+    probes::{ProbeVerdict, first_to_renew, judge},
     status::Teller,
+    words::and_more,
 };
 use crate::{
     api::{
@@ -87,11 +88,8 @@ impl Teller<'_> {
         let mut found =
             self.plan.brokers.iter().filter_map(|(ordinal, verdict)| Some((ordinal, pick(verdict)?)));
         let (ordinal, first) = found.next()?;
-        let more = match found.count() {
-            0 => String::new(),
-            others => format!(" (and {others} more brokers)"),
-        };
-        let text = format!("{}-{ordinal}: {}{more}", self.desired.stateful_set, first.message);
+        let (set, more) = (&self.desired.stateful_set, and_more(found.count()));
+        let text = format!("{set}-{ordinal}: {}{more}", first.message);
         Some(Problem::new(first.reason, text))
     }
 
@@ -104,6 +102,7 @@ impl Teller<'_> {
     /// | nothing to probe yet | Unknown `NotProbed` |
     /// | no client's machine has reported lately | Unknown `NoReport` |
     /// | the cloud cannot be read, so nobody knows which address is whose | Unknown `NotProbed`, in these words |
+    /// | all good, and a certificate ends soon | True `CertificateExpiresSoon` |
     /// | all good | True |
     fn reachable(&self) -> Finding {
         let kind = ConditionType::Reachable;
@@ -142,7 +141,10 @@ impl Teller<'_> {
         match unknown {
             Some(problem) => Finding { kind, status: Status::Unknown, problem },
             None if good == 0 => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
-            None => Finding::plain(kind, Status::True, Reason::Reachable),
+            None => match first_to_renew(&self.desired.stateful_set, kafka, self.now) {
+                Some(problem) => Finding { kind, status: Status::True, problem },
+                None => Finding::plain(kind, Status::True, Reason::Reachable),
+            },
         }
     }
 
@@ -160,8 +162,12 @@ impl Teller<'_> {
         let before =
             self.observed.own.status.conditions.iter().find(|condition| condition.type_ == "Reachable");
         let kind = ConditionType::Reachable;
-        match before.map(|condition| condition.status.as_str()) {
-            Some("True") => Finding::plain(kind, Status::True, Reason::Reachable),
+        match before.filter(|condition| condition.status == "True") {
+            Some(before) if before.reason == Reason::CertificateExpiresSoon.to_string() => {
+                let problem = Problem::new(Reason::CertificateExpiresSoon, &before.message);
+                Finding { kind, status: Status::True, problem }
+            }
+            Some(_) => Finding::plain(kind, Status::True, Reason::Reachable),
             _ => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
         }
     }

@@ -85,6 +85,8 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         plan.wake_in(observed.metering.interval);
     }
     plan.warnings.extend(usage::unread(&memory.usage, desired));
+    let kafka = observed.kafka.as_ref();
+    plan.warnings.extend(kafka.and_then(|kafka| probes::first_to_renew(&desired.stateful_set, kafka, now)));
     plan
 }
 

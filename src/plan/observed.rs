@@ -230,7 +230,12 @@ impl ProbeResult {
     /// What the operator's own probe found.
     pub fn new(report: Report, through: Ipv4Addr, from: String) -> Self {
         let course = Course::of(&report);
-        let outcome = report.outcome.map(|view| Seen { node: view.node, advertised: view.advertised });
+        let certificate_ends = report.certificate_ends;
+        let outcome = report.outcome.map(|view| Seen {
+            node: view.node,
+            advertised: view.advertised,
+            certificate_ends,
+        });
         Self { outcome: outcome.map_err(|error| error.to_string()), through, from, course }
     }
 }

@@ -2,22 +2,27 @@
 //!
 //! | the probe through the address of broker N | then |
 //! |---|---|
-//! | failed | `Unreachable` |
+//! | failed because its certificate has ended | `CertificateExpired` |
+//! | failed otherwise | `Unreachable` |
 //! | another broker answers | `WrongBroker` |
 //! | no other broker tells clients of N (where there is no other: N itself does not) | `BrokerNotRegistered`: fenced, or not registered |
 //! | N tells another endpoint for a broker than that should have | `StaleAdvertisement` |
 //! | N does not tell of a broker that runs, and others do | `StaleAdvertisement` |
 //! | the same, and nobody tells of it | nothing about N: it is that broker's own case |
+//! | none of these, and its certificate ends within 30 days | good; `CertificateExpiresSoon` is told, and once as an event |
 //! | none of these | good |
+
+use jiff::Timestamp;
 
 use super::{
     Plan, Problem,
     observed::{KafkaState, ProbeResult},
+    words::and_more,
 };
 use crate::{
     api::conditions::Reason,
     domain::{NodeId, Ordinal},
-    kafka::sighting::Seen,
+    kafka::{probe::ends_soon, sighting::Seen},
 };
 
 /// What a probe through a broker's address says.
@@ -50,7 +55,8 @@ pub fn judge_one(
         Ok(seen) => seen,
         Err(error) => {
             let text = format!("{at} does not work, seen from {}: {error}", probe.from);
-            return Some(bad(Reason::Unreachable, text));
+            let ended = probe.course.certificate_has_ended();
+            return Some(bad(if ended { Reason::CertificateExpired } else { Reason::Unreachable }, text));
         }
     };
     let expected = kafka.internal.get(&ordinal)?.as_ref().ok()?.node;
@@ -69,6 +75,24 @@ pub fn judge_one(
             bad(Reason::StaleAdvertisement, format!("through {at} {text}"))
         }),
     )
+}
+
+/// Whose certificate is to be renewed, and until when.
+pub fn to_renew(kafka: &KafkaState, ordinal: Ordinal, now: Timestamp) -> Option<Problem> {
+    let probe = kafka.probes.get(&ordinal)?;
+    let ends = probe.outcome.as_ref().ok()?.certificate_ends.filter(|ends| ends_soon(*ends, now))?;
+    let text =
+        format!("the certificate at {} ends on {}; renew it before", probe.through, ends.strftime("%F"));
+    Some(Problem::new(Reason::CertificateExpiresSoon, text))
+}
+
+/// The first broker with a certificate to renew, and how many more there are: one warning for what is mostly one renewal.
+pub fn first_to_renew(set: &str, kafka: &KafkaState, now: Timestamp) -> Option<Problem> {
+    let mut found =
+        kafka.probes.keys().filter_map(|ordinal| Some((ordinal, to_renew(kafka, *ordinal, now)?)));
+    let (ordinal, first) = found.next()?;
+    let text = format!("{set}-{ordinal}: {}{}", first.message, and_more(found.count()));
+    Some(Problem::new(first.reason, text))
 }
 
 /// What is wrong with the table that a broker shows.

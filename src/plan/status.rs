@@ -14,7 +14,7 @@ use super::{
     listeners::told_before,
     memory::Memory,
     observed::{CloudState, Observed},
-    probes::{ProbeVerdict, judge},
+    probes::{ProbeVerdict, judge, to_renew},
     usage,
 };
 use crate::{
@@ -90,7 +90,7 @@ pub(super) struct Teller<'a> {
     pub(super) memory: &'a Memory,
     pub(super) plan: &'a Plan,
     pub(super) failures: &'a [Failure],
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Teller<'_> {
@@ -204,12 +204,16 @@ impl Teller<'_> {
         let Some(kafka) = &self.observed.kafka else { return before };
         let Some(probe) = kafka.probes.get(&ordinal) else { return before };
         let (reachable, problem) = match judge(self.plan, kafka, ordinal)? {
-            ProbeVerdict::Good => (Status::True, None),
+            ProbeVerdict::Good => (Status::True, to_renew(kafka, ordinal, self.now)),
             ProbeVerdict::Bad(problem) => {
                 let may_be_normal = self.may_be_normal(ordinal, &problem);
                 (if may_be_normal { Status::Unknown } else { Status::False }, Some(problem))
             }
         };
+        // A certificate that has ended is not shown any more.
+        let shown =
+            probe.outcome.as_ref().ok().map(|seen| seen.certificate_ends.map(|ends| ends.to_string()));
+        let certificate_ends = shown.unwrap_or_else(|| before.as_ref()?.certificate_ends.clone());
         let unchanged = before.filter(|before| before.reachable == reachable.word());
         let since =
             unchanged.map_or_else(|| to_seconds(self.now).to_string(), |before| before.last_transition_time);
@@ -218,6 +222,7 @@ impl Teller<'_> {
             from: probe.from.clone(),
             reason: problem.as_ref().map(|problem| problem.reason.to_string()),
             message: problem.as_ref().map(|problem| shortened(&problem.message)),
+            certificate_ends,
             last_transition_time: since,
         })
     }

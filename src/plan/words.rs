@@ -2,6 +2,14 @@
 
 use super::{Action, desired::Desired};
 
+/// What follows when a sentence is about the first of several brokers.
+pub fn and_more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(" (and {others} more brokers)"),
+    }
+}
+
 /// One sentence for one action.
 pub fn action(action: &Action, desired: &Desired) -> String {
     let pod = |ordinal| format!("{}-{ordinal}", desired.stateful_set);

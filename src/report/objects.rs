@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -100,6 +101,7 @@ impl Collector for Objects {
         encode_counter(&mut encoder, &shown, sent, |traffic| traffic.sent)?;
         let received = ("broker_received", "Received by the broker's listener, by its own counter");
         encode_counter(&mut encoder, &shown, received, |traffic| traffic.received)?;
+        encode_certificates(&mut encoder, &shown)?;
         encode_limits(&mut encoder, &shown)?;
         probes::encode(&mut encoder, shown.iter().map(|(key, object)| (key, &object.probes)))?;
         encode_costs(&mut encoder, &shown)
@@ -131,6 +133,22 @@ fn encode_reachability(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Resu
             let ordinal = broker.ordinal.to_string();
             let labels = labels(key, "broker", &ordinal);
             ConstGauge::new(value).encode(reached.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_certificates(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "When the first certificate ends that the broker's listener shows, since 1970";
+    let (name, unit) = ("broker_certificate_expiration_timestamp", Some(&Unit::Seconds));
+    let mut ends = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for (key, object) in shown {
+        for broker in &object.status.brokers {
+            let told = broker.health.as_ref().and_then(|health| health.certificate_ends.as_deref());
+            let Some(at) = told.and_then(|text| text.parse::<Timestamp>().ok()) else { continue };
+            let ordinal = broker.ordinal.to_string();
+            let labels = labels(key, "broker", &ordinal);
+            ConstGauge::new(at.as_second()).encode(ends.encode_family(&labels)?)?;
         }
     }
     Ok(())
@@ -209,7 +227,7 @@ mod tests {
             "cost": {"currency": "EUR", "perMonth": "118.26", "addresses": "", "bandwidth": "", "traffic": ""},
             "brokers": [{
                 "ordinal": 1, "state": "Ready", "bandwidth": {"limitEgressMbps": 100},
-                "health": {"reachable": "False", "from": "here", "lastTransitionTime": ""},
+                "health": {"reachable": "False", "from": "here", "certificateEnds": "1970-01-02T00:00:00Z", "lastTransitionTime": ""},
             }],
         }))
         .expect("a status");
@@ -218,6 +236,7 @@ mod tests {
         for line in [
             r#"kafka_external_access_object_ready{namespace="ydata",name="kafka"} 1"#,
             r#"kafka_external_access_broker_reachable{namespace="ydata",name="kafka",broker="1"} 0"#,
+            r#"kafka_external_access_broker_certificate_expiration_timestamp_seconds{namespace="ydata",name="kafka",broker="1"} 86400"#,
             r#"kafka_external_access_broker_sent_bytes_total{namespace="ydata",name="kafka",broker="1"} 7"#,
             r#"kafka_external_access_broker_received_bytes_total{namespace="ydata",name="kafka",broker="1"} 8"#,
             r#"kafka_external_access_broker_limit_bits{namespace="ydata",name="kafka",broker="1",direction="egress"} 100000000"#,

@@ -3,12 +3,16 @@
 use std::{net::Ipv4Addr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
+use jiff::Timestamp;
 use kafka_external_access::{
     check,
     domain::NodeId,
     kafka::{
-        Brokers, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target, Tls, admin::TcpBrokers,
+        Brokers, KafkaError, KafkaFault, Sasl, SaslMechanism, SecretText, Security, Step, Target, Tls,
+        admin::TcpBrokers,
     },
+    runtime::clock::SystemClock,
+    seams::Clock,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -22,12 +26,23 @@ const SASL: u16 = 9093;
 const TLS: u16 = 9094;
 const MUTUAL: u16 = 9095;
 const SASL_TLS: u16 = 9096;
+const SOON: u16 = 9097;
+const ENDED: u16 = 9098;
 
 /// PEM of an authority, and of what it signed for the broker and for a client.
 struct Papers {
     authority: String,
     broker: (String, String),
     client: (String, String),
+    /// Of the broker; one ends in ten days, the other has ended.
+    soon: (String, String),
+    ended: (String, String),
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn days(count: u32) -> Timestamp {
+    SystemClock::default().now() + DAY * count
 }
 
 fn papers() -> Papers {
@@ -35,12 +50,17 @@ fn papers() -> Papers {
     let mut authority = CertificateParams::new(Vec::new()).expect("a name");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, key()).expect("an authority");
-    let signed = |names: &[&str]| {
+    let signed_until = |names: &[&str], end: Timestamp| {
         let (key, names) = (key(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        let seconds = u64::try_from(end.as_second()).expect("after 1970");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         (params.signed_by(&key, &authority).expect("a certificate").pem(), key.serialize_pem())
     };
+    let signed = |names: &[&str]| signed_until(names, days(400));
     Papers {
+        soon: signed_until(&["127.0.0.1"], days(10)),
+        ended: signed_until(&["127.0.0.1"], days(0) - DAY),
         broker: signed(&["kafka.example.com", "127.0.0.1"]),
         client: signed(&["client"]),
         authority: authority.pem(),
@@ -56,8 +76,15 @@ fn start(papers: &Papers) -> RealKafka {
         let change = ["--zookeeper", "127.0.0.1:2181", "--alter", "--add-config", &credential];
         kafka.run("kafka.admin.ConfigCommand", &[&change[..], &user].concat());
     }
-    let ports =
-        [("INTERNAL", PLAIN), ("SASL", SASL), ("TLS", TLS), ("MUTUAL", MUTUAL), ("SASLTLS", SASL_TLS)];
+    let ports = [
+        ("INTERNAL", PLAIN),
+        ("SASL", SASL),
+        ("TLS", TLS),
+        ("MUTUAL", MUTUAL),
+        ("SASLTLS", SASL_TLS),
+        ("SOON", SOON),
+        ("ENDED", ENDED),
+    ];
     let list = |host: &str| ports.map(|(name, port)| format!("{name}://{host}:{port}")).join(",");
     let logins: String = ["sasl", "sasltls"]
         .map(|listener| {
@@ -76,11 +103,18 @@ fn start(papers: &Papers) -> RealKafka {
     let inline = |pem: &str| pem.trim().replace('\r', "").replace('\n', "\\n");
     let (chain, key) = (inline(&papers.broker.0), inline(&papers.broker.1));
     let authority = inline(&papers.authority);
+    let own_papers = [("soon", &papers.soon), ("ended", &papers.ended)]
+        .map(|(listener, (chain, key))| {
+            let start = format!("listener.name.{listener}.ssl.keystore");
+            let (chain, key) = (inline(chain), inline(key));
+            format!("{start}.type=PEM\n{start}.certificate.chain={chain}\n{start}.key={key}\n")
+        })
+        .concat();
     kafka.start_broker(&format!(
         "broker.id=0\ninter.broker.listener.name=INTERNAL\nlisteners={}\nadvertised.listeners={}\n\
-         listener.security.protocol.map=INTERNAL:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASLTLS:SASL_SSL\n\
+         listener.security.protocol.map=INTERNAL:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASLTLS:SASL_SSL,SOON:SSL,ENDED:SSL\n\
          ssl.keystore.type=PEM\nssl.keystore.certificate.chain={chain}\nssl.keystore.key={key}\n\
-         ssl.truststore.type=PEM\nssl.truststore.certificates={authority}\nlistener.name.mutual.ssl.client.auth=required\n{logins}",
+         ssl.truststore.type=PEM\nssl.truststore.certificates={authority}\nlistener.name.mutual.ssl.client.auth=required\n{logins}{own_papers}",
         list(""),
         list("127.0.0.1"),
     ));
@@ -128,6 +162,7 @@ fn a_real_broker_is_spoken_to_in_tls_and_sasl_and_each_mistake_is_named() {
         wrong_protocols(&papers).await;
         wrong_certificates(&papers).await;
         wrong_logins().await;
+        certificates_that_end(&kafka, &papers).await;
         the_command_for_a_machine_outside(&kafka, &papers).await;
     });
 }
@@ -190,6 +225,35 @@ async fn wrong_logins() {
     ] {
         let (step, fault) = fails(&target(SASL, None, Some(wrong))).await;
         assert!(matches!((step, &fault), (Step::Sasl, KafkaFault::Authentication(_))), "{fault}");
+    }
+}
+
+async fn certificates_that_end(kafka: &RealKafka, papers: &Papers) {
+    let by_address = || Some(tls(papers, "127.0.0.1", false));
+    let seen = TcpBrokers.probe(&target(SOON, by_address(), None)).await;
+    assert!(seen.outcome.is_ok(), "{seen:?}");
+    let ends = seen.certificate_ends.expect("a certificate is shown");
+    assert!(ends > days(9) && ends < days(11), "{ends}");
+    let (step, fault) = fails(&target(ENDED, by_address(), None)).await;
+    assert!(matches!((step, &fault), (Step::Tls, KafkaFault::CertificateExpired(_))), "{fault}");
+    let plain = TcpBrokers.probe(&plain(PLAIN)).await;
+    assert_eq!(plain.certificate_ends, None);
+
+    let authority = kafka.write("authority.pem", &papers.authority);
+    for (port, code, word) in [(TLS, 0, "ok  "), (SOON, 0, "WARN"), (ENDED, 1, "FAIL")] {
+        let seen = TcpBrokers.probe(&target(port, by_address(), None)).await;
+        let day = match (seen.certificate_ends, seen.outcome) {
+            (Some(ends), Ok(_)) => ends,
+            (_, Err(KafkaError { fault: KafkaFault::CertificateExpired(ended), .. })) => ended,
+            other => panic!("{other:?}"),
+        };
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_kafka-external-access"));
+        check.args(["check", "--bootstrap", &at(port).to_string(), "--tls-ca"]).arg(&authority);
+        let output = check.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains(&day.strftime("%F").to_string()), "{line}");
+        assert_eq!(output.status.code(), Some(code), "{text}");
     }
 }
 

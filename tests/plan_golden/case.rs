@@ -96,7 +96,7 @@ pub struct Case {
     cluster: String,
     #[serde(default)]
     busy: Vec<u32>,
-    /// `good`, `refused`, `stale`, `fenced` (broker 1 is), or the id of the broker that answers.
+    /// `good`, `refused`, `stale`, `fenced` (broker 1 is), `ends-9` (its certificate, in days), `expired`, or the id of the broker that answers.
     #[serde(default)]
     probes: BTreeMap<u32, String>,
     #[serde(default)]
@@ -515,6 +515,10 @@ impl Case {
             |node: u32, stale: bool| BrokerView { advertised: table(stale), ..self.view(node, [None; 3]) };
         let outcome = match kind {
             "good" => Ok(view(ordinal, false)),
+            kind if kind.starts_with("ends-") => Ok(view(ordinal, false)),
+            "expired" => {
+                Err(KafkaError { step: Step::Tls, fault: KafkaFault::CertificateExpired(ago(86_400)) })
+            }
             "stale" => Ok(view(ordinal, true)),
             "fenced" => {
                 let mut seen = view(ordinal, false);
@@ -525,7 +529,13 @@ impl Case {
             id => Ok(view(id.parse().expect("a broker"), false)),
         };
         let through = self.outside(ordinal).parse().expect("an address");
-        ProbeResult::new(Report { passed: vec![], outcome }, through, "operator at node".into())
+        let ends = |days: &str| now() + Duration::from_secs(86_400 * days.parse::<u64>().expect("days"));
+        let certificate_ends = kind.strip_prefix("ends-").map(ends);
+        ProbeResult::new(
+            Report { passed: vec![], outcome, certificate_ends },
+            through,
+            "operator at node".into(),
+        )
     }
 
     fn view(&self, ordinal: u32, stored: [Option<&str>; 3]) -> BrokerView {

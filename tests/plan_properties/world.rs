@@ -269,7 +269,11 @@ impl World {
             let table = if outside { self.outside_table() } else { view.advertised.clone() };
             if open { Ok(BrokerView { advertised: table, ..view }) } else { refused() }
         });
-        ProbeResult::new(Report { passed: vec![], outcome }, through, "operator at node".into())
+        ProbeResult::new(
+            Report { passed: vec![], outcome, certificate_ends: None },
+            through,
+            "operator at node".into(),
+        )
     }
 
     fn outside_table(&self) -> BTreeMap<NodeId, Endpoint> {

@@ -15,7 +15,10 @@ fn sighting(world: &World, error: Option<&str>) -> Sighting {
         let error = error.filter(|_| *node == 1).map(str::to_owned);
         let failed = error.is_some().then(|| ("Tcp".to_owned(), "timed_out".to_owned()));
         let passed = if error.is_none() { [("Tcp".to_owned(), 0.25)].into() } else { [].into() };
-        (*node, Asked { answered: error.is_none().then_some(*node), error, passed, failed })
+        (
+            *node,
+            Asked { answered: error.is_none().then_some(*node), error, passed, failed, ..Asked::default() },
+        )
     };
     Sighting {
         at: kafka_external_access::seams::Clock::now(&*world.clock),
