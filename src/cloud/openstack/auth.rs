@@ -7,6 +7,7 @@ use reqwest::{Method, Url};
 use super::{
     clouds_yaml::{CloudConfig, endpoint},
     http::{Call, Effect, Http},
+    refusals::Refusals,
     wire::{self, TokenBody, TokenFields},
 };
 use crate::{
@@ -17,8 +18,6 @@ use crate::{
 };
 
 const OPERATION: &str = "log in to the cloud";
-/// A refused credential is not tried again so soon, whoever asks: Keystone may lock an account after a few refusals.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
 
 /// A token and what it is good for.
 #[derive(Clone, Debug)]
@@ -38,14 +37,11 @@ pub struct Keystone {
     held: tokio::sync::Mutex<Held>,
 }
 
-/// What the last login gave.
+/// What the last logins gave.
 #[derive(Default)]
-enum Held {
-    #[default]
-    Nothing,
-    Token(Token),
-    /// The credential was refused, at this moment of the monotonic clock.
-    Refusal(CloudError, Duration),
+struct Held {
+    token: Option<Token>,
+    refusals: Refusals,
 }
 
 impl Keystone {
@@ -57,23 +53,16 @@ impl Keystone {
     pub async fn token(&self, http: &Http, refused: Option<&Token>) -> Result<Token, CloudError> {
         let mut held = self.held.lock().await;
         let now = self.clock.monotonic();
-        match &*held {
-            Held::Token(token)
-                if now < token.renew_at && refused.is_none_or(|refused| refused.secret != token.secret) =>
-            {
-                return Ok(token.clone());
-            }
-            Held::Refusal(error, at) if now < *at + REFUSAL_HOLDS => return Err(error.clone()),
-            Held::Nothing | Held::Token(_) | Held::Refusal(..) => {}
-        }
-        let login = self.login(http).await;
-        *held = match &login {
-            Ok(token) => Held::Token(token.clone()),
-            Err(error) if matches!(error.fault, CloudFault::Unauthorized(_)) => {
-                Held::Refusal(error.clone(), self.clock.monotonic())
-            }
-            Err(_) => Held::Nothing,
+        let good = |token: &&Token| {
+            now < token.renew_at && refused.is_none_or(|refused| refused.secret != token.secret)
         };
+        if let Some(token) = held.token.as_ref().filter(good) {
+            return Ok(token.clone());
+        }
+        held.refusals.hold(now)?;
+        let login = self.login(http).await;
+        held.refusals.take(&login, self.clock.monotonic());
+        held.token = login.as_ref().ok().cloned();
         login
     }
 

@@ -12,6 +12,7 @@ mod auth;
 pub mod clouds_yaml;
 mod http;
 mod neutron;
+mod refusals;
 #[cfg(test)]
 mod replies;
 mod wire;

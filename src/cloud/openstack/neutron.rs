@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{
     auth::{Keystone, Token},
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
+    refusals::Refusals,
     wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireRule},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub struct Neutron {
     clock: Arc<dyn Clock>,
     keystone: Keystone,
     networks: Mutex<BTreeMap<(String, bool), NetworkId>>,
+    /// Of making QoS policies.
+    refusals: Mutex<Refusals>,
     page: usize,
 }
 
@@ -77,7 +80,7 @@ impl Neutron {
     ) -> Result<Self, CloudError> {
         let http = Http::new(&config, reach, Limits::default(), clock.clone(), observer)?;
         let keystone = Keystone::new(config, clock.clone());
-        Ok(Self { http, clock, keystone, networks: Mutex::default(), page: PAGE })
+        Ok(Self { http, clock, keystone, networks: Mutex::default(), refusals: Mutex::default(), page: PAGE })
     }
 
     /// Asks for pages of this size.
@@ -85,6 +88,10 @@ impl Neutron {
     pub fn with_page_size(mut self, page: usize) -> Self {
         self.page = page;
         self
+    }
+
+    fn policy_refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends with a token, and once more with a new one where the cloud refuses it: then nothing was executed.
@@ -354,7 +361,10 @@ impl FloatingIps for Neutron {
     ) -> Result<QosPolicyId, CloudError> {
         let operation = "create a QoS policy";
         let body = wire::create_policy(limits);
-        let reply = self.write(&permit, operation, Method::POST, "qos/policies", Some(&body), None).await?;
+        self.policy_refusals().hold(self.clock.monotonic())?;
+        let reply = self.write(&permit, operation, Method::POST, "qos/policies", Some(&body), None).await;
+        self.policy_refusals().take(&reply, self.clock.monotonic());
+        let reply = reply?;
         Ok(QosPolicyId::new(changed::<WireQosPolicy>(&reply, operation)?.id))
     }
 
