@@ -243,7 +243,7 @@ impl Observer {
             .unwrap_or_default();
         let now = self.clock.monotonic();
         let due = plan.addresses.iter().filter_map(|(ordinal, held)| {
-            held.outside.as_ref()?;
+            held.in_use().then_some(())?;
             let view = internal.get(ordinal)?.as_ref().ok();
             let (port, security) = match &desired.listener {
                 None => (internal_port(desired, observed)?, material.internal(&internal_name(view)?)),
@@ -290,7 +290,7 @@ impl Observer {
         let told = sighting::fresh(&map.and_then(|map| map.data).unwrap_or_default(), self.clock.now());
         let before = self.reports(&desired.key, &told);
         let (mut worst, mut news) = (BTreeMap::new(), Vec::new());
-        for (ordinal, held) in plan.addresses.iter().filter(|(_, held)| held.outside.is_some()) {
+        for (ordinal, held) in plan.addresses.iter().filter(|(_, held)| held.in_use()) {
             let Some(Ok(view)) = internal.get(ordinal) else { continue };
             let results: Vec<ProbeResult> = told
                 .iter()

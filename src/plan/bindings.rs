@@ -43,13 +43,29 @@ use crate::{
     domain::{AddressId, Ordinal, OwnerMarker},
 };
 
+/// The cloud cannot be asked: what the brokers advertised when it could is looked at as before, and decides nothing.
+pub fn as_before(observed: &Observed, plan: &mut Plan) {
+    for broker in &observed.own.status.brokers {
+        let (address, endpoint) = (broker.address.as_ref(), broker.advertised.as_ref());
+        let parsed = address.zip(endpoint).map(|(address, endpoint)| (address.parse(), endpoint.parse()));
+        let Some((Ok(address), Ok(endpoint))) = parsed else { continue };
+        let (id, adopted) = (broker.address_id.as_ref().map(AddressId::new), broker.adopted == Some(true));
+        let held = Held { address, id, adopted, outside: None, as_before: true };
+        plan.addresses.insert(Ordinal(broker.ordinal), held);
+        plan.endpoints.insert(Ordinal(broker.ordinal), endpoint);
+    }
+}
+
 /// Provider Static: addresses come from the spec.
 pub fn stated(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     for ordinal in observed.stateful_set.iter().flat_map(|set| set.ordinals()) {
         match desired.chosen_addresses.get(&ordinal) {
             Some(address) => {
                 let outside = Some(Outside::Stated(*address));
-                plan.addresses.insert(ordinal, Held { address: *address, id: None, adopted: true, outside });
+                plan.addresses.insert(
+                    ordinal,
+                    Held { address: *address, id: None, adopted: true, outside, as_before: false },
+                );
                 plan.brokers.insert(ordinal, Verdict::Settled);
             }
             None => {
@@ -68,7 +84,8 @@ pub fn pods(observed: &Observed, plan: &mut Plan) {
         match pod_with_address(observed, ordinal) {
             Ok((_, address)) => {
                 let outside = Some(Outside::Stated(address));
-                plan.addresses.insert(ordinal, Held { address, id: None, adopted: false, outside });
+                plan.addresses
+                    .insert(ordinal, Held { address, id: None, adopted: false, outside, as_before: false });
                 plan.brokers.insert(ordinal, Verdict::Settled);
             }
             Err(verdict) => {
@@ -194,7 +211,8 @@ impl<'a> Bindings<'a> {
         adopted: bool,
         outside: Option<Outside>,
     ) {
-        let held = Held { address: address.address, id: Some(address.id.clone()), adopted, outside };
+        let id = Some(address.id.clone());
+        let held = Held { address: address.address, id, adopted, outside, as_before: false };
         self.plan.addresses.insert(ordinal, held);
     }
 

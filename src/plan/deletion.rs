@@ -166,6 +166,7 @@ fn addresses(
                 id: Some(address.id.clone()),
                 adopted: false,
                 outside: None,
+                as_before: false,
             };
             plan.addresses.insert(*ordinal, held);
             let verdict = plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));

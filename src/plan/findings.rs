@@ -101,7 +101,7 @@ impl Teller<'_> {
     /// | the same, seen by a client's machine | False `Unreachable` |
     /// | nothing to probe yet | Unknown `NotProbed` |
     /// | no client's machine has reported lately | Unknown `NoReport` |
-    /// | the cloud cannot be read, so nobody knows which address is whose | Unknown `NotProbed`, in these words |
+    /// | the cloud cannot be read | the addresses that brokers advertised before are judged as above; without any: Unknown `NotProbed` |
     /// | all good, and a certificate ends soon | True `CertificateExpiresSoon` |
     /// | all good | True |
     fn reachable(&self) -> Finding {
@@ -110,16 +110,11 @@ impl Teller<'_> {
             return Finding { kind, status: Status::False, problem };
         }
         let Some(kafka) = &self.observed.kafka else { return self.reachable_as_before() };
-        let mut unknown = match self.observed.cloud {
-            CloudState::Seen(_) | CloudState::NotUsed => None,
-            CloudState::Failed(_) | CloudState::NoCredential(_) => Some(Problem::new(
-                Reason::NotProbed,
-                "Addresses are not probed while the cloud cannot be read.",
-            )),
-        };
+        let mut unknown = None;
         let mut good = 0;
         let served = self.plan.brokers.iter().filter(|(_, verdict)| **verdict != Verdict::Idle);
-        for ordinal in served.map(|(ordinal, _)| ordinal) {
+        let before = self.plan.addresses.iter().filter(|(_, held)| held.as_before);
+        for ordinal in served.map(|(ordinal, _)| ordinal).chain(before.map(|(ordinal, _)| ordinal)) {
             match judge(self.plan, kafka, *ordinal) {
                 Some(ProbeVerdict::Good) => good += 1,
                 Some(ProbeVerdict::Bad(problem)) => {

@@ -75,11 +75,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     if desired.mode == Mode::Plan {
         plan.actions.clear();
     }
-    let probes = if plan.addresses.values().any(|held| held.outside.is_some()) {
-        desired.probe_interval
-    } else {
-        DRIFT
-    };
+    let probes = if plan.addresses.values().any(Held::in_use) { desired.probe_interval } else { DRIFT };
     plan.wake_in(probes.min(DRIFT));
     if desired.metrics.is_some() {
         plan.wake_in(observed.metering.interval);
@@ -102,7 +98,10 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
         WantedProvider::PodAddresses => bindings::pods(observed, &mut plan),
         WantedProvider::OpenStack { .. } => match seen(observed) {
             Ok(cloud) => bindings::plan(desired, observed, cloud, memory, now, &mut plan),
-            Err(problem) => plan.problems.push(problem),
+            Err(problem) => {
+                plan.problems.push(problem);
+                bindings::as_before(observed, &mut plan);
+            }
         },
     }
     listeners::plan(desired, observed, memory, now, &mut plan);
@@ -247,6 +246,15 @@ pub struct Held {
     pub adopted: bool,
     /// Set when it leads to the broker.
     pub outside: Option<Outside>,
+    /// The cloud cannot be asked; when it could, the broker advertised the address.
+    pub as_before: bool,
+}
+
+impl Held {
+    /// Whether clients use it.
+    pub fn in_use(&self) -> bool {
+        self.outside.is_some() || self.as_before
+    }
 }
 
 /// Where one broker stands.
