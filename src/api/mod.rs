@@ -101,7 +101,7 @@ pub struct KafkaExternalAccessSpec {
     pub probe: ProbeSettings,
     /// Where the brokers' byte counters are read from. Left out: no use of bandwidth is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<MetricsEndpoint>,
+    pub metrics: Option<Metrics>,
 }
 
 /// What the operator may do.
@@ -304,14 +304,20 @@ pub struct BrokerOverride {
     pub bandwidth: Option<Bandwidth>,
 }
 
-/// The metrics endpoint of each broker's pod, in Prometheus' text format, without TLS: usually the Prometheus JMX
-/// exporter. It is read once a minute.
+/// Where the brokers' byte counters are read from, once a minute.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MetricsEndpoint {
+#[x_kube(
+    validation = Rule::new("self.source == 'Kubelet' ? !has(self.port) : has(self.port)").message("metrics.port must be set exactly when metrics.source is Endpoint")
+)]
+pub struct Metrics {
+    /// Whose counters.
+    #[serde(default)]
+    pub source: MetricsSource,
     /// Port of the pod, for example `9404`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
-    pub port: u16,
+    pub port: Option<u16>,
     /// Path, for example `/metrics`.
     #[serde(default = "default_metrics_path")]
     #[schemars(length(max = 253), regex(pattern = r"^/[A-Za-z0-9/_.-]*$"))]
@@ -324,6 +330,18 @@ pub struct MetricsEndpoint {
     #[serde(default = "default_received_bytes")]
     #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
     pub received_bytes: String,
+}
+
+/// Whose counters of bytes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MetricsSource {
+    /// The listener's own, from the metrics endpoint of the broker's pod, in Prometheus' text format, without TLS:
+    /// usually the Prometheus JMX exporter.
+    #[default]
+    Endpoint,
+    /// The pod's, from the kubelet of its node. What brokers copy from each other is in it. The operator needs the right
+    /// `get` on `nodes/proxy`.
+    Kubelet,
 }
 
 fn default_metrics_path() -> String {

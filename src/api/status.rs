@@ -199,17 +199,22 @@ pub struct BrokerBandwidth {
     /// Limit towards the broker; left out: none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_ingress_mbps: Option<u32>,
-    /// What the listener sends: the mean of five readings (five minutes), in steps 0 (less than one half), 1, 2, 5, 10,
+    /// What the listener, or the pod, sends: the mean over the window, in steps 0 (less than one half), 1, 2, 5, 10,
     /// ...; it moves once in that time at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_mbps: Option<u32>,
-    /// What the listener receives, likewise.
+    /// What the listener, or the pod, receives, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_mbps: Option<u32>,
-    /// Where the use was read: `metrics`, the endpoint of `spec.metrics`.
+    /// What the use is of: `metrics`, the listener by the broker's own counters; `podEgress`, the pod by the kubelet's,
+    /// with what brokers copy from each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub source: Option<String>,
+    /// The time that the mean is taken over: five readings, for example `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub window: Option<String>,
     /// Set while the mean of five readings is at least 80 % of a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near_limit: Option<bool>,

@@ -63,6 +63,22 @@ pub enum TrafficError {
         /// The listener.
         listener: String,
     },
+    /// The kubelet that counts the pod's bytes cannot be asked.
+    #[error("the kubelet of node {node} cannot be asked: {reason}")]
+    Kubelet {
+        /// The node.
+        node: String,
+        /// In the words of the API server, and what to do.
+        reason: String,
+    },
+    /// The kubelet answers, and does not count the pod's bytes.
+    #[error(
+        "the kubelet of node {node} shows no network counters of the pod: its container runtime does not report them"
+    )]
+    NotCounted {
+        /// The node.
+        node: String,
+    },
     /// More than any broker shows.
     #[error("the metrics endpoint sends more than 64 MiB, or a line of more than 64 KiB")]
     TooMuch,

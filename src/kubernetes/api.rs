@@ -6,17 +6,21 @@ use async_trait::async_trait;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Pod, Secret},
+    core::v1::{ConfigMap, Namespace, Node, Pod, Secret},
     events::v1::Event,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Request,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Kubernetes, KubernetesError, KubernetesFault};
+use super::{
+    Kubernetes, KubernetesError, KubernetesFault,
+    stats::{NodeStats, Summary},
+};
 use crate::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
     domain::{AccessKey, Uid},
@@ -180,6 +184,15 @@ impl Kubernetes for KubeApi {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
         self.read("read the Secret", namespace, name).await
+    }
+
+    async fn node_stats(&self, node: &str) -> Result<NodeStats, KubernetesError> {
+        let operation = "read the kubelet's statistics";
+        let nodes = Request::new(Node::url_path(&(), None));
+        let request = nodes.get_subresource("proxy/stats/summary", node).map_err(|error| {
+            KubernetesError { operation, fault: KubernetesFault::Invalid(error.to_string()) }
+        })?;
+        limited(operation, self.client.request::<Summary>(request)).await.map(NodeStats::from)
     }
 
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError> {

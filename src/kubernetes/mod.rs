@@ -10,6 +10,7 @@ use k8s_openapi::api::{
 };
 
 pub mod api;
+pub mod stats;
 
 use crate::{
     api::{KafkaExternalAccess, KafkaExternalAccessStatus},
@@ -38,6 +39,9 @@ pub trait Kubernetes: Send + Sync {
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, KubernetesError>;
     /// A Secret by name; Secrets are never listed.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError>;
+
+    /// What the kubelet of a node counts of its pods.
+    async fn node_stats(&self, node: &str) -> Result<stats::NodeStats, KubernetesError>;
 
     /// A ConfigMap by name.
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError>;

@@ -40,6 +40,7 @@ pub struct Observer {
     probes: Mutex<BTreeMap<AccessKey, kafka::Probes>>,
     reports: Mutex<BTreeMap<AccessKey, kafka::Reports>>,
     metered: Mutex<BTreeMap<AccessKey, Duration>>,
+    kubelets: metering::Kubelets,
 }
 
 /// What the operator was told at its start.
@@ -76,6 +77,7 @@ impl Observer {
             probes: Mutex::default(),
             reports: Mutex::default(),
             metered: Mutex::default(),
+            kubelets: metering::Kubelets::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | addresses | each that the object has allocated, idle ones as well; the user's own are not counted |
 //! | bandwidth | the greater limit of its two directions, where an address has one |
-//! | traffic | what its broker sends at present, where that is known |
+//! | traffic | what its broker's listener sends at present, where that is known |
 //!
 //! A month has 730 hours.
 
@@ -14,6 +14,7 @@ use super::{
     desired::{Desired, WantedProvider},
     limits,
     observed::Observed,
+    usage,
 };
 use crate::{
     api::{BrokerStatus, Cost},
@@ -83,7 +84,8 @@ impl Charged {
         let told = broker.and_then(|broker| broker.bandwidth.as_ref());
         Self {
             limit_mbps: told.and_then(|told| told.limit_egress_mbps.max(told.limit_ingress_mbps)),
-            egress_mbps: told.and_then(|told| told.egress_mbps),
+            // What a pod sends goes to the other brokers as well.
+            egress_mbps: told.filter(|told| !usage::of_pod(told)).and_then(|told| told.egress_mbps),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::Problem;
 use crate::{
     api::{
-        Bandwidth, BrokerOverride, KafkaExternalAccess, KafkaExternalAccessSpec, MetricsEndpoint, Mode,
+        Bandwidth, BrokerOverride, KafkaExternalAccess, KafkaExternalAccessSpec, MetricsSource, Mode,
         OnDelete, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol, Vantage,
         conditions::Reason,
     },
@@ -60,7 +60,7 @@ pub struct Desired {
     /// Whose view counts.
     pub probe_from: Vantage,
     /// Where the brokers' byte counters are.
-    pub metrics: Option<MetricsEndpoint>,
+    pub metrics: Option<WantedMetrics>,
 }
 
 impl Desired {
@@ -111,6 +111,24 @@ pub struct WantedListener {
     pub restore: bool,
     /// Restarts may make partitions unavailable.
     pub allow_unavailable: bool,
+}
+
+/// Where the brokers' byte counters are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedMetrics {
+    /// At an endpoint of each broker's pod.
+    Endpoint {
+        /// Its port.
+        port: u16,
+        /// Its path.
+        path: String,
+        /// Counter of bytes sent.
+        sent: String,
+        /// Counter of bytes received.
+        received: String,
+    },
+    /// With the kubelets.
+    Kubelet,
 }
 
 /// Where addresses come from.
@@ -166,7 +184,7 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         probe_interval: duration("probe.interval", &spec.probe.interval)?,
         probe_from: spec.probe.from,
         probe_timeout: duration("probe.timeout", &spec.probe.timeout)?,
-        metrics: spec.metrics.clone(),
+        metrics: metrics(spec)?,
     })
 }
 
@@ -215,6 +233,20 @@ fn listener(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedListener>, Pr
         restore: listener.on_delete == OnDelete::Restore,
         allow_unavailable: listener.allow_unavailable,
     }))
+}
+
+fn metrics(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedMetrics>, Problem> {
+    let Some(metrics) = &spec.metrics else { return Ok(None) };
+    match (metrics.source, metrics.port) {
+        (MetricsSource::Kubelet, None) => Ok(Some(WantedMetrics::Kubelet)),
+        (MetricsSource::Endpoint, Some(port)) => Ok(Some(WantedMetrics::Endpoint {
+            port,
+            path: metrics.path.clone(),
+            sent: metrics.sent_bytes.clone(),
+            received: metrics.received_bytes.clone(),
+        })),
+        _ => Err(invalid("metrics.port must be set exactly when metrics.source is Endpoint")),
+    }
 }
 
 fn provider(spec: &KafkaExternalAccessSpec) -> Result<WantedProvider, Problem> {

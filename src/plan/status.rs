@@ -178,7 +178,7 @@ impl Teller<'_> {
             (CloudState::Seen(cloud), Some(id)) => limits::told(self.desired, cloud, ordinal, id),
             _ => self.previous(ordinal).and_then(|broker| broker.bandwidth.as_ref()).and_then(limits::only),
         };
-        usage::told(&self.memory.usage, ordinal, limits)
+        usage::told(&self.memory.usage, ordinal, limits, self.observed.metering.interval)
     }
 
     fn state(&self, ordinal: Ordinal) -> (BrokerState, Option<Problem>) {
@@ -305,7 +305,7 @@ impl Teller<'_> {
 
     fn summary(&self, brokers: &[BrokerStatus], cost: Option<&Cost>) -> Summary {
         let used = |rate: fn(&BrokerBandwidth) -> Option<u32>| {
-            usage::column(brokers.iter().map(|broker| broker.bandwidth.as_ref().and_then(rate)))
+            usage::column(brokers.iter().filter_map(|broker| broker.bandwidth.as_ref()), rate)
         };
         let (egress, ingress) = (used(|used| used.egress_mbps), used(|used| used.ingress_mbps));
         let wanted = brokers.iter().filter(|broker| broker.state != BrokerState::Idle);

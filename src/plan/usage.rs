@@ -8,8 +8,12 @@
 //! | a mean over a whole window of at least 80 % of the limit | near the limit |
 //! | none for two windows | nothing is shown any more |
 //! | one that failed | `MetricsUnreadable` until the next that succeeds |
+//! | one of the kubelet | the pod's, so more than what the address carries: never near its limit, and nothing that is paid for |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,6 +37,18 @@ pub struct Sample {
     pub pod: Uid,
     /// Bytes.
     pub traffic: Traffic,
+    /// Of what.
+    pub source: Source,
+}
+
+/// Whose bytes are counted, in the words of the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "camelCase")]
+pub enum Source {
+    /// The listener's, by the broker.
+    Metrics,
+    /// The pod's, by the kubelet.
+    PodEgress,
 }
 
 /// What is remembered of all brokers.
@@ -53,9 +69,13 @@ struct Steps {
     ingress: u32,
 }
 
+fn window(interval: Duration) -> SignedDuration {
+    SignedDuration::try_from(interval).unwrap_or_default() * WINDOW
+}
+
 /// Takes new readings in.
 pub fn see(usage: &mut Usage, metering: &Metering, now: Timestamp) {
-    let window = SignedDuration::try_from(metering.interval).unwrap_or_default() * WINDOW;
+    let window = window(metering.interval);
     for (ordinal, reading) in &metering.readings {
         let broker = usage.entry(*ordinal).or_default();
         broker.unread = reading.as_ref().err().cloned();
@@ -82,39 +102,58 @@ pub(super) fn unread(usage: &Usage, desired: &Desired) -> Option<Problem> {
 }
 
 /// The counters of each broker, as read last.
-pub fn counters(usage: &Usage) -> BTreeMap<Ordinal, Traffic> {
-    let last = |(ordinal, broker): (&Ordinal, &BrokerUsage)| Some((*ordinal, broker.samples.back()?.traffic));
-    usage.iter().filter_map(last).collect()
+pub fn counters(usage: &Usage) -> BTreeMap<Ordinal, (Source, Traffic)> {
+    let last = |broker: &BrokerUsage| broker.samples.back().map(|last| (last.source, last.traffic));
+    usage.iter().filter_map(|(ordinal, broker)| Some((*ordinal, last(broker)?))).collect()
 }
 
 /// What a broker's status says, beside its limits.
-pub fn told(usage: &Usage, ordinal: Ordinal, limits: Option<BrokerBandwidth>) -> Option<BrokerBandwidth> {
+pub fn told(
+    usage: &Usage,
+    ordinal: Ordinal,
+    limits: Option<BrokerBandwidth>,
+    interval: Duration,
+) -> Option<BrokerBandwidth> {
     let Some(broker) = usage.get(&ordinal) else { return limits };
-    let Some((steps, _)) = broker.shown else { return limits };
+    let (Some((steps, _)), Some(last)) = (broker.shown, broker.samples.back()) else { return limits };
     let limits = limits.unwrap_or_default();
     Some(BrokerBandwidth {
         egress_mbps: Some(steps.egress),
         ingress_mbps: Some(steps.ingress),
-        source: Some("metrics".to_owned()),
+        source: Some(last.source.to_string()),
+        window: Some(format!("{:#}", window(interval))),
         near_limit: broker.near(&limits).then_some(true),
         ..limits
     })
 }
 
-/// The sum over all brokers, for a column: `50 Mbit/s`.
-pub fn column(rates: impl Iterator<Item = Option<u32>>) -> Option<String> {
-    let known: Vec<u32> = rates.flatten().collect();
-    match known.iter().sum::<u32>() {
+/// The sum over all brokers, for a column: `50 Mbit/s`, or `50 Mbit/s (pods)`.
+pub fn column<'a>(
+    brokers: impl Iterator<Item = &'a BrokerBandwidth>,
+    rate: fn(&BrokerBandwidth) -> Option<u32>,
+) -> Option<String> {
+    let known: Vec<(u32, bool)> = brokers.filter_map(|told| Some((rate(told)?, of_pod(told)))).collect();
+    let whose = if known.iter().any(|(_, of_pod)| *of_pod) { " (pods)" } else { "" };
+    match known.iter().map(|(rate, _)| rate).sum::<u32>() {
         _ if known.is_empty() => None,
-        0 => Some("<1 Mbit/s".to_owned()),
-        sum => Some(format!("{sum} Mbit/s")),
+        0 => Some(format!("<1 Mbit/s{whose}")),
+        sum => Some(format!("{sum} Mbit/s{whose}")),
     }
+}
+
+/// What is told is the traffic of the pod, not of the listener.
+pub(super) fn of_pod(told: &BrokerBandwidth) -> bool {
+    told.source.as_ref() == Some(&Source::PodEgress.to_string())
 }
 
 impl BrokerUsage {
     fn take(&mut self, sample: &Sample, window: SignedDuration) {
+        // A kubelet looks when it likes.
+        if self.samples.back().is_some_and(|last| last.pod == sample.pod && last.at == sample.at) {
+            return;
+        }
         let goes_on = self.samples.back().is_some_and(|last| {
-            last.pod == sample.pod
+            (&last.pod, last.source) == (&sample.pod, sample.source)
                 && last.at < sample.at
                 && last.traffic.sent <= sample.traffic.sent
                 && last.traffic.received <= sample.traffic.received
@@ -148,7 +187,8 @@ impl BrokerUsage {
     }
 
     fn near(&self, limits: &BrokerBandwidth) -> bool {
-        let whole = self.samples.len() > usize::try_from(WINDOW).unwrap_or_default();
+        let listener = self.samples.back().is_some_and(|last| last.source == Source::Metrics);
+        let whole = listener && self.samples.len() > usize::try_from(WINDOW).unwrap_or_default();
         let near = |rate: f64, limit: Option<u32>| limit.is_some_and(|limit| rate >= NEAR * f64::from(limit));
         self.rates().is_some_and(|(egress, ingress)| {
             whole && (near(egress, limits.limit_egress_mbps) || near(ingress, limits.limit_ingress_mbps))
@@ -168,8 +208,6 @@ fn step(mbps: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -179,26 +217,28 @@ mod tests {
         at: Timestamp,
         sent: u64,
         limit: Option<u32>,
+        source: Source,
     }
 
     impl Story {
         fn new(limit: Option<u32>) -> Self {
-            Self { usage: Usage::new(), at: Timestamp::UNIX_EPOCH, sent: 0, limit }
+            let source = Source::Metrics;
+            Self { usage: Usage::new(), at: Timestamp::UNIX_EPOCH, sent: 0, limit, source }
         }
 
         /// A minute at this rate in the broker's life.
         fn minute(&mut self, mbps: u64, pod: &str) -> Option<BrokerBandwidth> {
             self.at += MINUTE;
             self.sent += mbps * 60 * 1_000_000 / 8;
-            let sample =
-                Sample { at: self.at, pod: Uid::new(pod), traffic: Traffic { sent: self.sent, received: 0 } };
+            let traffic = Traffic { sent: self.sent, received: 0 };
+            let sample = Sample { at: self.at, pod: Uid::new(pod), traffic, source: self.source };
             let readings = BTreeMap::from([(Ordinal(0), Ok(sample))]);
             see(&mut self.usage, &Metering { interval: MINUTE, readings }, self.at);
             let limits = self.limit.map(|limit| BrokerBandwidth {
                 limit_egress_mbps: Some(limit),
                 ..BrokerBandwidth::default()
             });
-            told(&self.usage, Ordinal(0), limits)
+            told(&self.usage, Ordinal(0), limits, MINUTE)
         }
 
         fn egress(&mut self, mbps: u64, pod: &str) -> Option<u32> {
@@ -238,6 +278,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kubelet_counts_of_a_pod_is_never_near_the_limit_of_its_address() {
+        let mut story = Story::new(Some(100));
+        story.source = Source::PodEgress;
+        for _ in 0..6 {
+            story.minute(99, "a");
+        }
+        let told = story.minute(99, "a").expect("told");
+        assert_eq!((told.source.as_deref(), told.egress_mbps), (Some("podEgress"), Some(100)));
+        assert_eq!((told.window.as_deref(), told.near_limit), (Some("5m"), None));
+    }
+
+    #[test]
+    fn a_look_of_the_kubelet_that_is_seen_twice_counts_once() {
+        let mut story = Story::new(None);
+        story.source = Source::PodEgress;
+        story.minute(50, "a");
+        story.minute(50, "a");
+        let known = story.usage[&Ordinal(0)].samples.clone();
+        story.at -= MINUTE;
+        assert_eq!(story.egress(0, "a"), Some(50));
+        assert_eq!(story.usage[&Ordinal(0)].samples, known);
+    }
+
+    #[test]
     fn a_broker_that_shows_nothing_for_two_windows_is_forgotten() {
         let mut story = Story::new(None);
         story.minute(10, "a");
@@ -255,7 +319,9 @@ mod tests {
         see(&mut usage, &metering(BTreeMap::from([(Ordinal(0), Err(failed))])), Timestamp::UNIX_EPOCH);
         see(&mut usage, &metering(BTreeMap::new()), Timestamp::UNIX_EPOCH);
         assert!(usage[&Ordinal(0)].unread.is_some(), "a look between two readings knows of it");
-        let sample = Sample { at: Timestamp::UNIX_EPOCH, pod: Uid::new("a"), traffic: Traffic::default() };
+        let traffic = Traffic::default();
+        let sample =
+            Sample { at: Timestamp::UNIX_EPOCH, pod: Uid::new("a"), traffic, source: Source::Metrics };
         see(&mut usage, &metering(BTreeMap::from([(Ordinal(0), Ok(sample))])), Timestamp::UNIX_EPOCH);
         assert!(usage[&Ordinal(0)].unread.is_none());
     }
@@ -268,8 +334,18 @@ mod tests {
 
     #[test]
     fn the_column_says_the_sum_of_what_is_known() {
-        assert_eq!(column([None, None].into_iter()), None);
-        assert_eq!(column([Some(0), Some(0)].into_iter()).as_deref(), Some("<1 Mbit/s"));
-        assert_eq!(column([Some(20), None, Some(50)].into_iter()).as_deref(), Some("70 Mbit/s"));
+        let column = |rates: &[Option<u32>], source: &str| {
+            let told = |rate: &Option<u32>| BrokerBandwidth {
+                egress_mbps: *rate,
+                source: Some(source.to_owned()),
+                ..BrokerBandwidth::default()
+            };
+            let told: Vec<_> = rates.iter().map(told).collect();
+            super::column(told.iter(), |told| told.egress_mbps)
+        };
+        assert_eq!(column(&[None, None], "metrics"), None);
+        assert_eq!(column(&[Some(0), Some(0)], "metrics").as_deref(), Some("<1 Mbit/s"));
+        assert_eq!(column(&[Some(20), None, Some(50)], "metrics").as_deref(), Some("70 Mbit/s"));
+        assert_eq!(column(&[Some(20)], "podEgress").as_deref(), Some("20 Mbit/s (pods)"));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     api::{BrokerStatus, KafkaExternalAccessStatus, Vantage},
     domain::{AccessKey, Ordinal},
     kafka::traffic::Traffic,
-    plan::{Plan, observed::Observed, probes::judge_one},
+    plan::{Plan, observed::Observed, probes::judge_one, usage::Source},
 };
 
 /// What is shown; only a replica that leads knows anything.
@@ -31,7 +31,7 @@ type All = BTreeMap<AccessKey, Shown>;
 #[derive(Debug, Default)]
 struct Shown {
     status: KafkaExternalAccessStatus,
-    traffic: BTreeMap<Ordinal, Traffic>,
+    traffic: BTreeMap<Ordinal, (Source, Traffic)>,
     probes: History,
 }
 
@@ -41,7 +41,7 @@ impl Objects {
         &self,
         key: &AccessKey,
         status: &KafkaExternalAccessStatus,
-        traffic: BTreeMap<Ordinal, Traffic>,
+        traffic: BTreeMap<Ordinal, (Source, Traffic)>,
     ) {
         let mut all = self.lock();
         let shown = all.entry(key.clone()).or_default();
@@ -97,10 +97,15 @@ impl Collector for Objects {
         let shown = self.lock();
         encode_conditions(&mut encoder, &shown)?;
         encode_reachability(&mut encoder, &shown)?;
-        let sent = ("broker_sent", "Sent by the broker's listener, by its own counter");
-        encode_counter(&mut encoder, &shown, sent, |traffic| traffic.sent)?;
-        let received = ("broker_received", "Received by the broker's listener, by its own counter");
-        encode_counter(&mut encoder, &shown, received, |traffic| traffic.received)?;
+        for (source, prefix, whose) in [
+            (Source::Metrics, "broker", "the broker's listener, by its own counter"),
+            (Source::PodEgress, "pod", "the broker's pod, by the kubelet's counter"),
+        ] {
+            let sent = (&*format!("{prefix}_sent"), &*format!("Sent by {whose}"));
+            encode_counter(&mut encoder, &shown, source, sent, |traffic| traffic.sent)?;
+            let received = (&*format!("{prefix}_received"), &*format!("Received by {whose}"));
+            encode_counter(&mut encoder, &shown, source, received, |traffic| traffic.received)?;
+        }
         encode_certificates(&mut encoder, &shown)?;
         encode_limits(&mut encoder, &shown)?;
         probes::encode(&mut encoder, shown.iter().map(|(key, object)| (key, &object.probes)))?;
@@ -157,12 +162,14 @@ fn encode_certificates(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Resu
 fn encode_counter(
     encoder: &mut DescriptorEncoder<'_>,
     shown: &All,
+    source: Source,
     (metric, help): (&str, &str),
     of: fn(&Traffic) -> u64,
 ) -> Result<(), fmt::Error> {
     let mut bytes = encoder.encode_descriptor(metric, help, Some(&Unit::Bytes), MetricType::Counter)?;
     for (key, object) in shown {
-        for (ordinal, traffic) in &object.traffic {
+        let counted = object.traffic.iter().filter(|(_, (of, _))| *of == source);
+        for (ordinal, (_, traffic)) in counted {
             let ordinal = ordinal.to_string();
             let labels = labels(key, "broker", &ordinal);
             ConstCounter::new(of(traffic)).encode(bytes.encode_family(&labels)?)?;
@@ -231,7 +238,11 @@ mod tests {
             }],
         }))
         .expect("a status");
-        objects.show(&key, &status, [(Ordinal(1), Traffic { sent: 7, received: 8 })].into());
+        let counted = [
+            (Ordinal(1), (Source::Metrics, Traffic { sent: 7, received: 8 })),
+            (Ordinal(2), (Source::PodEgress, Traffic { sent: 9, received: 10 })),
+        ];
+        objects.show(&key, &status, counted.into());
         let shown = text(&objects);
         for line in [
             r#"kafka_external_access_object_ready{namespace="ydata",name="kafka"} 1"#,
@@ -239,6 +250,7 @@ mod tests {
             r#"kafka_external_access_broker_certificate_expiration_timestamp_seconds{namespace="ydata",name="kafka",broker="1"} 86400"#,
             r#"kafka_external_access_broker_sent_bytes_total{namespace="ydata",name="kafka",broker="1"} 7"#,
             r#"kafka_external_access_broker_received_bytes_total{namespace="ydata",name="kafka",broker="1"} 8"#,
+            r#"kafka_external_access_pod_sent_bytes_total{namespace="ydata",name="kafka",broker="2"} 9"#,
             r#"kafka_external_access_broker_limit_bits{namespace="ydata",name="kafka",broker="1",direction="egress"} 100000000"#,
             r#"kafka_external_access_cost_per_month{namespace="ydata",name="kafka",currency="EUR"} 118.26"#,
         ] {

@@ -79,7 +79,7 @@ fn variants() -> Vec<Value> {
         json!({"watch": {"scope": "Namespaces", "namespaces": [NAMESPACE, "default"]}}),
         json!({"watch": {"scope": "ReleaseNamespace"}, "clusterId": "lab"}),
         json!({"rbac": {"create": false}, "serviceAccount": {"create": false}}),
-        json!({"rbac": {"aggregateClusterRoles": true}, "networkPolicy": {"enabled": true}}),
+        json!({"rbac": {"aggregateClusterRoles": true, "kubelets": true}, "networkPolicy": {"enabled": true}}),
         json!({
             "replicaCount": 3, "priorityClassName": "system-cluster-critical",
             "imagePullSecrets": [{"name": "pull"}], "nodeSelector": {"kubernetes.io/os": "linux"},

@@ -1,8 +1,18 @@
 //! How much an address may carry, measured through it.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
 
-use kafka_external_access::api::{BrokerBandwidth, BrokerStatus};
+use kafka_external_access::{
+    api::{BrokerBandwidth, BrokerStatus},
+    kubernetes::{
+        Kubernetes, KubernetesFault,
+        api::{KubeApi, client},
+    },
+};
+use lab::kubernetes::NODE;
 use serde_json::json;
 
 use crate::world::{NAMESPACE, World, in_lab};
@@ -159,6 +169,16 @@ async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bo
         .await
 }
 
+/// The virtual machine sends 100 MB to the first partition of the topic.
+fn load(world: &World, server: &str, topic: &str) -> Child {
+    let line = format!(
+        "yes {} | head -c 100000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
+        "x".repeat(RECORD - 1)
+    );
+    let vm = world.lab.vm().expect("the virtual machine");
+    vm.command("sh").args(["-c", &line]).spawn().expect("the load starts")
+}
+
 #[test]
 fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limit() {
     in_lab("usage", async |world| {
@@ -187,12 +207,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         world.cloud.settle().expect("the router follows");
 
         // 40 seconds at the limit.
-        let line = format!(
-            "yes {} | head -c 100000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
-            "x".repeat(RECORD - 1)
-        );
-        let vm = world.lab.vm().expect("the virtual machine");
-        let mut load = vm.command("sh").args(["-c", &line]).spawn().expect("the load starts");
+        let mut load = load(world, &server, &topic);
         let brokers = used(world, "the use nears the limit", |told| told.near_limit == Some(true)).await;
         let told = brokers[2].bandwidth.clone().expect("told");
         assert_eq!(told.limit_ingress_mbps, Some(20), "{told:?}");
@@ -217,5 +232,55 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
         for reason in ["LimitNear", "LimitNoLongerNear", "MetricsUnreadable"] {
             assert!(told.split(' ').any(|seen| seen == reason), "{reason} in {told}");
         }
+    });
+}
+
+#[test]
+fn the_traffic_of_pods_is_read_from_the_kubelet_where_brokers_show_no_counters() {
+    in_lab("kubelet", async |world| {
+        world.apply_credential(&world.cloud.facts().demo.clone()).await;
+        world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
+        world.start_operator();
+        world
+            .create(|object| {
+                object["spec"]["addresses"]["bandwidth"] = json!({"qosPolicy": "end-to-end-20"});
+                object["spec"]["metrics"] = json!({"source": "Kubelet"});
+            })
+            .await;
+        let object = world.condition("Ready", "True", READY).await;
+        let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
+        let topic = format!("kubelet-{}", std::process::id());
+        let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1:0"];
+        world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
+        world.cloud.settle().expect("the router follows");
+        let mut load = load(world, &server, &topic);
+        // What arrives goes on to two other brokers.
+        let copied = |told: &BrokerBandwidth| {
+            told.ingress_mbps.is_some_and(|mbps| mbps >= 2) && told.egress_mbps > told.ingress_mbps
+        };
+        let brokers = used(world, "the pod's traffic is told", copied).await;
+        let told = brokers[2].bandwidth.clone().expect("told");
+        assert_eq!((told.source.as_deref(), told.window.as_deref()), (Some("podEgress"), Some("15s")));
+        assert_eq!(told.near_limit, None, "more than the address carries: {told:?}");
+        let wide = world.lab.kubectl(&["-n", NAMESPACE, "get", "kea", "-o", "wide"]).expect("columns");
+        assert!(wide.contains("Mbit/s (pods)"), "{wide}");
+        let scraped = world.scrape();
+        let sent =
+            "kafka_external_access_pod_sent_bytes_total{namespace=\"ydata\",name=\"kafka\",broker=\"2\"}";
+        assert!(scraped.lines().any(|line| line.starts_with(sent)), "{scraped}");
+        load.wait().expect("the load ends");
+
+        // Somebody without the right is told which.
+        let mut config = kube::Config::from_custom_kubeconfig(
+            kube::config::Kubeconfig::read_from(&world.lab.facts().kubeconfig).expect("the lab's kubeconfig"),
+            &kube::config::KubeConfigOptions::default(),
+        )
+        .await
+        .expect("the lab's kubeconfig");
+        config.auth_info.impersonate = Some("somebody".to_owned());
+        let somebody = KubeApi::new(client(config).expect("a client"), vec![]);
+        let refused = somebody.node_stats(NODE).await.expect_err("no right");
+        let KubernetesFault::Forbidden(text) = &refused.fault else { panic!("{refused}") };
+        assert!(text.contains("nodes/proxy"), "{text}");
     });
 }

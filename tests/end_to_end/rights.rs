@@ -24,7 +24,7 @@ pub fn manifest(lab: &Lab) -> &'static str {
     RENDERED.get_or_init(|| {
         let args = ["template", RELEASE, CHART, "--namespace", NAMESPACE];
         let helm = lab.command("helm").args(args).args(["--show-only", "templates/rbac.yaml"]);
-        helm.text().expect("the chart can be rendered")
+        helm.args(["--set", "rbac.kubelets=true"]).text().expect("the chart can be rendered")
     })
 }
 

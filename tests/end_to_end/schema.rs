@@ -182,6 +182,11 @@ fn cases() -> Vec<Case> {
             brokers(json!([{"ordinal": 0, "bandwidth": {"ingressMbps": 0}}])),
         ),
         new(
+            "metrics.port must be set exactly when metrics.source is Endpoint",
+            json!({"spec": {"metrics": {"source": "Kubelet"}}}),
+            json!({"spec": {"metrics": {"source": "Kubelet", "port": 9404}}}),
+        ),
+        new(
             "spec.metrics.path",
             json!({"spec": {"metrics": {"port": 9404, "path": "/metrics"}}}),
             json!({"spec": {"metrics": {"port": 9404, "path": "http://metrics"}}}),

@@ -19,7 +19,10 @@ use k8s_openapi::{
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
     domain::{AccessKey, Uid},
-    kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
+    kubernetes::{
+        Kubernetes, KubernetesError, KubernetesFault,
+        stats::{NodeStats, PodNetwork},
+    },
     seams::WritePermit,
 };
 
@@ -32,6 +35,7 @@ struct State {
     config_maps: BTreeMap<String, ConfigMap>,
     leases: BTreeMap<String, Lease>,
     events: Vec<Event>,
+    stats: BTreeMap<String, NodeStats>,
     serial: u64,
     /// Changes of what the operator watches.
     changes: u64,
@@ -105,6 +109,13 @@ impl ApiServer {
         let map = state.config_maps.entry(name.to_owned()).or_default();
         map.metadata.name = Some(name.to_owned());
         map.data.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+    }
+
+    /// A node's kubelet counts so many bytes from this pod; `None`: it does not count the pod's network.
+    pub fn put_stats(&self, node: &str, pod: &str, network: Option<PodNetwork>) {
+        let mut state = self.lock();
+        let uid = Uid::new(state.pods[pod].metadata.uid.as_deref().expect("a UID"));
+        state.stats.entry(node.to_owned()).or_default().insert(uid, network);
     }
 
     pub fn put_access(&self, mut object: KafkaExternalAccess) {
@@ -279,6 +290,15 @@ impl Kubernetes for ApiServer {
 
     async fn stateful_set(&self, _: &str, name: &str) -> Result<Option<StatefulSet>, KubernetesError> {
         Ok(self.lock().stateful_sets.get(name).cloned())
+    }
+
+    async fn node_stats(&self, node: &str) -> Result<NodeStats, KubernetesError> {
+        self.lock().stats.get(node).cloned().ok_or_else(|| {
+            let text = format!(
+                "nodes \"{node}\" is forbidden: User \"operator\" cannot get resource \"nodes/proxy\""
+            );
+            failed("read the kubelet's statistics", KubernetesFault::Forbidden(text))
+        })
     }
 
     async fn pods(&self, _: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {

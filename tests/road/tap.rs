@@ -32,7 +32,7 @@ use kafka_external_access::{
         probe::Report,
         traffic::{Meter, Traffic, TrafficError},
     },
-    kubernetes::{Kubernetes, KubernetesError},
+    kubernetes::{Kubernetes, KubernetesError, stats::NodeStats},
     seams::{Leadership, SoleReplica, WritePermit},
 };
 
@@ -256,6 +256,9 @@ impl Kubernetes for TappedKubernetes {
         name: &str,
     ) -> Result<Option<StatefulSet>, KubernetesError> {
         tapped!(self, Kubernetes, read stateful_set(namespace, name))
+    }
+    async fn node_stats(&self, node: &str) -> Result<NodeStats, KubernetesError> {
+        tapped!(self, Kubernetes, read node_stats(node))
     }
     async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
         tapped!(self, Kubernetes, read pods(namespace, selector))

@@ -26,7 +26,7 @@ use kafka_external_access::{
         probe::Report,
         traffic::{Meter, Traffic, TrafficError},
     },
-    kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, stats::NodeStats},
     seams::WritePermit,
 };
 
@@ -194,6 +194,9 @@ impl Kubernetes for Wire {
     }
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, KubernetesError> {
         kube!(self, KubernetesRead, secret(namespace, name))
+    }
+    async fn node_stats(&self, node: &str) -> Result<NodeStats, KubernetesError> {
+        kube!(self, KubernetesRead, node_stats(node))
     }
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, KubernetesError> {
         kube!(self, KubernetesRead, config_map(namespace, name))
@@ -512,7 +515,11 @@ impl Brokers for Wire {
         let (server, target, limit) = (self.world.kafka.clone(), target.clone(), target.step_timeout);
         let effect = async move { Ok(server.probe(&target).await) };
         let report = self.kafka("probe", Kind::KafkaRead, Step::Tcp, limit, effect).await;
-        report.unwrap_or_else(|error| Report { passed: Vec::new(), outcome: Err(error) })
+        report.unwrap_or_else(|error| Report {
+            passed: Vec::new(),
+            outcome: Err(error),
+            certificate_ends: None,
+        })
     }
     async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
         self.world.kafka.traffic(meter).await
