@@ -19,6 +19,7 @@ use super::{
 use crate::{
     cloud::{Binding, CloudFault},
     domain::{AddressId, Endpoint, Ordinal, QosPolicyId, Uid},
+    listeners::dynamic,
 };
 
 /// Between two sightings that must agree.
@@ -96,6 +97,8 @@ pub struct Restarted {
     pub at: Timestamp,
     /// What the broker was to tell clients afterwards.
     pub goal: Option<Endpoint>,
+    /// It did tell that from its start: a later restart for the same goal is another story.
+    pub reached: bool,
 }
 
 /// Why and how long nothing is allocated.
@@ -204,16 +207,21 @@ impl Memory {
         (!up || self.now < restarted.at + CATCH_UP).then_some(*ordinal)
     }
 
-    /// The pod is one that we have made start anew for this goal already.
+    /// The pod is one that we have made start anew for this goal already, which was not reached.
     pub fn in_vain(&self, ordinal: Ordinal, pod: &PodIdentity, goal: Option<&Endpoint>) -> bool {
         self.restarted
             .get(&ordinal)
-            .is_some_and(|before| before.pod != pod.uid && before.goal.as_ref() == goal)
+            .is_some_and(|before| !before.reached && before.pod != pod.uid && before.goal.as_ref() == goal)
     }
 
     /// Takes in what the probes say about the plan that was made.
     pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
         let Some(kafka) = &observed.kafka else { return };
+        for (ordinal, restarted) in &mut self.restarted {
+            let view = kafka.internal.get(ordinal).and_then(|view| view.as_ref().ok());
+            restarted.reached |=
+                view.zip(restarted.goal.as_ref()).is_some_and(|(view, goal)| dynamic::in_file(view, goal));
+        }
         let mut good = BTreeSet::new();
         for (ordinal, probe) in &kafka.probes {
             if judge(plan, kafka, *ordinal) == Some(ProbeVerdict::Good) {
@@ -265,7 +273,8 @@ impl Memory {
                 self.policies_in_use.insert(id.clone());
             }
             (Action::Restart { ordinal, pod, goal }, Ok(())) => {
-                let restarted = Restarted { pod: pod.uid.clone(), at: now, goal: goal.clone() };
+                let restarted =
+                    Restarted { pod: pod.uid.clone(), at: now, goal: goal.clone(), reached: false };
                 self.restarted.insert(*ordinal, restarted);
             }
             (Action::Advertise { ordinal, .. }, Ok(())) => {

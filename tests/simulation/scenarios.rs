@@ -63,7 +63,7 @@ const fn core(of: Scenario) -> Scenario {
     Scenario { core: true, ..of }
 }
 
-pub const SCENARIOS: [Scenario; 30] = [
+pub const SCENARIOS: [Scenario; 31] = [
     core(at_start(scenario("an object is made", one, 40, |_, _| ()))),
     core(at_start(scenario("an object without a listener is made", bare, 40, |_, _| ()))),
     at_start(scenario("an object of two brokers is made", auto, 40, |_, _| ())),
@@ -131,6 +131,19 @@ pub const SCENARIOS: [Scenario; 30] = [
         world.in_between(Duration::from_secs(100));
         world.happens("AdoptionEnded", damage);
     }),
+    scenario(
+        "an address of the user comes with a pod that moves, and goes again",
+        restart,
+        200,
+        |world, _| {
+            world.adopt_for(0);
+            world.in_between(Duration::from_millis(2_500));
+            world.api.delete_pod("kafka-0");
+            world.after_effect();
+            world.in_between(Duration::from_secs(150));
+            world.change(|spec| spec["brokers"] = json!([]));
+        },
+    ),
     scenario("a credential is rotated while a pod moves", auto, 40, |world, damage| {
         world.happens("SecretRotated", damage);
         world.happens("PodMoved", damage);
@@ -163,6 +176,11 @@ impl World {
         let mut faults = self.faults();
         faults.cuts = cuts;
         faults.calls = 0;
+    }
+
+    fn adopt_for(self: &Arc<Self>, ordinal: u32) {
+        let own = self.cloud.add_address("demo", "of the user", None).expect("an address");
+        self.change(|spec| spec["brokers"] = json!([{"ordinal": ordinal, "address": own.address}]));
     }
 
     fn scale_to(self: &Arc<Self>, replicas: i32) {
