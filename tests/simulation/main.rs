@@ -1,7 +1,8 @@
 //! The shipped observer, planner, actor, reconciler, work queue and lease on simulated servers in virtual time. One seed
 //! decides time, order, delays and faults; a ledger of the servers' own records judges every step.
 //!
-//! `SEEDS=a..b` chooses the seeds, `TRACE=1` prints what happened, `THREADS=n` says how many run at a time.
+//! `SEEDS=a..b` chooses the seeds, `TRACE=1` prints what happened, `THREADS=n` says how many run at a time,
+//! `FIRST=1` ends at the first that fails.
 
 mod chance;
 mod executor;
@@ -38,7 +39,7 @@ fn whole() -> bool {
 }
 
 fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("SEEDS") else { return 0..if whole() { 10_000 } else { 40 } };
+    let Ok(text) = std::env::var("SEEDS") else { return 0..if whole() { 10_000 } else { 300 } };
     let (first, end) = text.split_once("..").expect("SEEDS=first..end");
     first.parse().expect("a number")..end.parse().expect("a number")
 }
@@ -78,13 +79,14 @@ fn threads() -> usize {
 
 fn run_all(seeds: Range<u64>) -> Sum {
     let traced = std::env::var("TRACE").is_ok();
+    let most = if std::env::var_os("FIRST").is_some() { 0 } else { 20 };
     let (next, sum) = (AtomicU64::new(seeds.start), Mutex::new(Sum::default()));
     std::thread::scope(|scope| {
         for _ in 0..threads() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || sum.lock().expect("not poisoned").failed.len() > 20 {
+                    if seed >= seeds.end || sum.lock().expect("not poisoned").failed.len() > most {
                         return;
                     }
                     let outcome = run(seed, traced);

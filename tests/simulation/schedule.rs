@@ -88,7 +88,7 @@ pub fn comes_to_rest(world: &Arc<World>, steps: &mut u64) {
         return world.violate(format!("I7: after {} s {open}", CONVERGES_WITHIN.as_secs()));
     }
     // What was put aside on the way is cleared up: addresses that were one too many, objects that were deleted.
-    if !run_until(world, world.now() + Duration::from_secs(200), steps) {
+    if !run_until(world, world.now() + Duration::from_secs(400), steps) {
         return;
     }
     let before = world.ledger().done.clone();

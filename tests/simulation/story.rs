@@ -428,7 +428,13 @@ impl World {
         *self.tight.lock().expect("not poisoned") = None;
         self.machines.iter().for_each(|machine| machine.set_right());
         for (id, description) in &damage.altered {
-            self.cloud.by_hand(id, |address| address.description.clone_from(description));
+            let objects = self.api.accesses_now();
+            let lives = objects.iter().filter_map(|object| object.metadata.uid.as_ref());
+            // Whose object has gone meanwhile is the altering person's to remove.
+            match lives.into_iter().any(|uid| description.contains(&format!("u={uid} "))) {
+                true => drop(self.cloud.by_hand(id, |address| address.description.clone_from(description))),
+                false => self.cloud.delete_by_hand(id),
+            }
         }
         if self.api.access_now(&rival_key()).is_some() {
             self.api.delete_access(&rival_key());
@@ -452,6 +458,10 @@ impl World {
             }
         }
         self.set_comes();
+        if damage.deleted && self.setup.listener == Listener::Auto {
+            // What is stored for brokers that were scaled away can be taken out when they run.
+            self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(4));
+        }
         self.secret_comes();
         (0..self.setup.replicas).filter(|replica| !self.runs(*replica)).for_each(|r| self.start_process(r));
         if !damage.deleted && self.api.access_now(&key()).is_none() {
