@@ -37,7 +37,7 @@ impl Witness {
 
     pub async fn running(&self, world: &World) {
         world
-            .eventually("the witness has begun", Duration::from_secs(60), async || {
+            .eventually("the witness has begun", Duration::from_secs(180), async || {
                 let log = self.shell(&["cat /tmp/witness.log"]);
                 if log.contains("started") { Ok(()) } else { Err(log) }
             })
