@@ -1,20 +1,23 @@
 //! Keystone and Neutron of the lab: the operator's own code, and beside it what people do to the cloud.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use kafka_external_access::{
     cloud::{
-        Binding, Clouds, Credential, FloatingIps,
+        Binding, Clouds, Credential, FloatingIps, IngressRule,
         openstack::{CallObserver, CallOutcome, Neutron, OpenStackClouds, clouds_yaml},
     },
     domain::{AddressId, PortId, QosPolicyId},
     runtime::clock::SystemClock,
 };
 use lab::{
-    Cache, Sandbox, Turn,
+    Cache, LabError, Sandbox, Turn,
     cloud::{Account, Cloud, CloudFacts, Direction, FixedIp, PortForwarding, SecurityRule, Session},
 };
 use serde_json::{Value, json};
@@ -29,10 +32,12 @@ const TWICE: &str = "contract-twice";
 pub struct Real {
     pub cloud: Cloud,
     pub admin: Session,
-    demo: Session,
+    pub demo: Session,
     other: Session,
     /// Whose clouds are opened, where it is not the project's usual member.
     user: Mutex<Option<Account>>,
+    /// Opened clouds, by the size of their pages: each has logged in once.
+    clouds: Mutex<BTreeMap<usize, Arc<Neutron>>>,
 }
 
 struct Unobserved;
@@ -65,7 +70,8 @@ pub fn unique(kind: &str) -> String {
     format!("{OURS}-{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn credential(clouds_yaml: String) -> Credential {
+/// What the operator reads of a Secret.
+pub fn credential(clouds_yaml: String) -> Credential {
     Credential {
         namespace: "ydata".into(),
         secret: "openstack".into(),
@@ -99,7 +105,8 @@ impl Real {
         let facts = cloud.facts().clone();
         let session = |account: &Account| cloud.login(account).expect("a session");
         let [admin, demo, other] = [&facts.admin, &facts.demo, &facts.other].map(session);
-        let real = Self { cloud, admin, demo, other, user: Mutex::default() };
+        let (user, clouds) = (Mutex::default(), Mutex::default());
+        let real = Self { cloud, admin, demo, other, user, clouds };
         real.clean();
         real
     }
@@ -112,11 +119,7 @@ impl Real {
     fn clean(&self) {
         for session in [&self.demo, &self.other] {
             for address in session.floating_ips().expect("floating IPs") {
-                for forwarding in session.port_forwardings(&address.id).expect("port forwardings") {
-                    let id = forwarding.id.unwrap_or_default();
-                    let path = format!("/floatingips/{}/port_forwardings/{id}", address.id);
-                    session.network("DELETE", &path, None).expect("a port forwarding removed");
-                }
+                Self::remove_forwardings(session, &address.id);
                 session.delete_floating_ip(&address.id).expect("a floating IP released");
             }
         }
@@ -136,10 +139,29 @@ impl Real {
             let path = format!("/qos/policies/{}", id_of(policy));
             self.admin.network("DELETE", &path, None).expect("a policy removed");
         }
+        let regions = self.admin.identity("GET", "/regions", None).expect("regions");
+        for region in all(regions, "regions").iter().map(id_of).filter(|id| id.starts_with(OURS)) {
+            let path = format!("/endpoints?region_id={region}");
+            let endpoints = self.admin.identity("GET", &path, None).expect("endpoints");
+            for endpoint in all(endpoints, "endpoints").iter().map(id_of) {
+                let path = format!("/endpoints/{endpoint}");
+                self.admin.identity("DELETE", &path, None).expect("an endpoint removed");
+            }
+            let path = format!("/regions/{region}");
+            self.admin.identity("DELETE", &path, None).expect("a region removed");
+        }
         let users = self.admin.identity("GET", "/users", None).expect("users");
         for user in all(users, "users").iter().filter(|user| named_ours(user)) {
             let path = format!("/users/{}", id_of(user));
             self.admin.identity("DELETE", &path, None).expect("a user removed");
+        }
+    }
+
+    fn remove_forwardings(session: &Session, address: &str) {
+        for forwarding in session.port_forwardings(address).expect("port forwardings") {
+            let path =
+                format!("/floatingips/{address}/port_forwardings/{}", forwarding.id.unwrap_or_default());
+            session.network("DELETE", &path, None).expect("a port forwarding removed");
         }
     }
 
@@ -161,12 +183,16 @@ impl Real {
 
 impl World for Real {
     fn cloud(&self, page: usize) -> Arc<dyn FloatingIps> {
-        let user = self.user.lock().expect("no test panics with it").clone();
-        let user = user.unwrap_or_else(|| self.facts().demo.clone());
-        let config = clouds_yaml::parse(&credential(self.cloud.clouds_yaml(&user)));
-        let config = config.expect("the lab's clouds.yaml");
-        let neutron = Neutron::new(config, Arc::new(SystemClock::default()), Arc::new(Unobserved));
-        Arc::new(neutron.expect("a cloud").with_page_size(page))
+        let mut clouds = self.clouds.lock().expect("no test panics with it");
+        let open = || {
+            let user = self.user.lock().expect("no test panics with it").clone();
+            let user = user.unwrap_or_else(|| self.facts().demo.clone());
+            let config = clouds_yaml::parse(&credential(self.cloud.clouds_yaml(&user)));
+            let config = config.expect("the lab's clouds.yaml");
+            let neutron = Neutron::new(config, Arc::new(SystemClock::default()), Arc::new(Unobserved));
+            Arc::new(neutron.expect("a cloud").with_page_size(page))
+        };
+        clouds.entry(page).or_insert_with(open).clone()
     }
 
     fn networks(&self) -> [&'static str; 2] {
@@ -202,12 +228,25 @@ impl World for Real {
         self.demo.delete_port(port.as_str()).expect("a port removed");
     }
 
+    fn drop_port_security(&self, port: &PortId) {
+        let change = json!({"security_groups": [], "port_security_enabled": false});
+        self.demo.update_port(port.as_str(), &change).expect("no port security");
+    }
+
     fn address_of_others(&self) -> AddressId {
         let made = self.other.create_floating_ip(&self.facts().external_network_id, "theirs", None);
         AddressId::new(made.expect("a floating IP").id)
     }
 
-    fn forward(&self, address: &AddressId, to: &Binding) {
+    fn release_of_others(&self, address: &AddressId) {
+        self.other.delete_floating_ip(address.as_str()).expect("a floating IP released");
+    }
+
+    fn others_have(&self, address: &AddressId) -> bool {
+        self.other.floating_ip(address.as_str()).is_ok()
+    }
+
+    fn forward(&self, address: &AddressId, to: &Binding) -> bool {
         let forwarding = PortForwarding {
             id: None,
             protocol: "tcp".into(),
@@ -216,22 +255,32 @@ impl World for Real {
             internal_port: 9094,
             internal_port_id: Some(to.port.to_string()),
         };
-        self.demo.create_port_forwarding(address.as_str(), &forwarding).expect("a port forwarding");
+        match self.demo.create_port_forwarding(address.as_str(), &forwarding) {
+            Ok(_) => true,
+            Err(LabError::Api { status: 400 | 409, .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
-    fn admit(&self, port: &PortId, ports: Option<(u16, u16)>, from: Option<&str>) {
+    fn stop_forwarding(&self, address: &AddressId) {
+        Self::remove_forwardings(&self.demo, address.as_str());
+    }
+
+    fn admit(&self, port: &PortId, rules: &[IngressRule]) {
         let group = self.demo.create_security_group(&unique("group")).expect("a group");
-        let rule = SecurityRule {
-            direction: Direction::Ingress,
-            ethertype: "IPv4".into(),
-            protocol: Some("tcp".into()),
-            port_range_min: ports.map(|(first, _)| first),
-            port_range_max: ports.map(|(_, last)| last),
-            remote_ip_prefix: from.map(str::to_owned),
-            remote_group_id: None,
-            remote_address_group_id: None,
-        };
-        self.demo.add_rule(&group, &rule).expect("a rule");
+        for rule in rules {
+            let rule = SecurityRule {
+                direction: Direction::Ingress,
+                ethertype: if rule.ipv4 { "IPv4" } else { "IPv6" }.into(),
+                protocol: Some(if rule.tcp { "tcp" } else { "udp" }.into()),
+                port_range_min: rule.ports.map(|(first, _)| first),
+                port_range_max: rule.ports.map(|(_, last)| last),
+                remote_ip_prefix: rule.remote_ip_prefix.clone(),
+                remote_group_id: rule.remote_group.as_ref().map(|_| group.clone()),
+                remote_address_group_id: None,
+            };
+            self.demo.add_rule(&group, &rule).expect("a rule");
+        }
         self.demo.update_port(port.as_str(), &json!({"security_groups": [group]})).expect("its own group");
     }
 
@@ -257,6 +306,7 @@ impl World for Real {
         };
         *self.user.lock().expect("no test panics with it") =
             permitted.then(|| manager().expect("a manager of the project"));
+        self.clouds.lock().expect("no test panics with it").clear();
     }
 
     fn set_quota(&self, floating_ips: usize) {
@@ -265,7 +315,7 @@ impl World for Real {
     }
 
     /// Empty: the pool shrinks to one address, and somebody else has that.
-    fn set_pool_empty(&self, empty: bool) {
+    fn set_pool_empty(&self, empty: bool) -> Option<AddressId> {
         let one = [("203.0.113.251", "203.0.113.251")];
         let ranges = if empty { &one[..] } else { &CloudFacts::FLOATING_RANGES[..] };
         let pools: Vec<Value> =
@@ -278,8 +328,10 @@ impl World for Real {
             let path = format!("/subnets/{}", id_of(&subnet));
             self.admin.network("PUT", &path, Some(&change)).expect("another pool");
         }
-        if empty {
-            self.address_of_others();
-        }
+        empty.then(|| self.address_of_others())
+    }
+
+    fn pass_a_second(&self) {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
     }
 }

@@ -2,11 +2,19 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::{Fault, INTERNAL, Late, Network, PROJECT, Simulated};
+use super::{Fault, INTERNAL, Late, Network, PROJECT, Simulated, State};
 use crate::{
     cloud::{Binding, CloudFault, FloatingIp, IngressRule, NetworkKind, Port, limits::QosPolicy},
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, SecurityGroupId},
 };
+
+impl State {
+    fn stop_forwarding(&mut self, id: &AddressId) {
+        if self.forwarded.remove(id).is_some() {
+            self.alter(id, |address| address.has_port_forwardings = false);
+        }
+    }
+}
 
 impl Simulated {
     /// A port of `project` with this address, as a pod gets one.
@@ -60,6 +68,39 @@ impl Simulated {
         for id in unbound {
             state.alter(&id, |address| address.binding = None);
         }
+        let unserved: Vec<AddressId> = state
+            .forwarded
+            .iter()
+            .filter(|(_, port)| gone.contains_key(port))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unserved {
+            state.stop_forwarding(&id);
+        }
+    }
+
+    /// Somebody lets an address serve a port forwarding to this target.
+    ///
+    /// # Errors
+    /// The address or the target is bound already (409 `PortHasBindingFloatingIP`).
+    pub fn forward(&self, id: &AddressId, to: &Binding) -> Result<(), CloudFault> {
+        let mut state = self.lock();
+        state.target_is_free(to, None)?;
+        match state.addresses.get(id) {
+            None => return Err(CloudFault::NotFound(format!("floating IP {id}"))),
+            Some(address) if address.binding.is_some() => {
+                return Err(CloudFault::PortAlreadyBound(format!("{id} is bound")));
+            }
+            Some(_) => {}
+        }
+        state.forwarded.insert(id.clone(), to.port.clone());
+        state.alter(id, |address| address.has_port_forwardings = true);
+        Ok(())
+    }
+
+    /// Somebody takes the port forwardings of an address away.
+    pub fn stop_forwarding(&self, id: &AddressId) {
+        self.lock().stop_forwarding(id);
     }
 
     /// The port that has this address.
@@ -94,7 +135,7 @@ impl Simulated {
 
     /// Somebody deletes an address by hand.
     pub fn delete_by_hand(&self, id: &AddressId) {
-        self.lock().addresses.remove(id);
+        self.lock().give_back(id);
     }
 
     /// Every address of every project.

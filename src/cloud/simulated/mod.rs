@@ -13,6 +13,10 @@
 //! | a policy has one rule for each direction | 409 `QoSRulesConflict` |
 //! | a policy that an address has is not removed | 409 `QosPolicyInUse` |
 //! | an address that serves port forwardings is neither bound nor released | 409 `FipInUseByPortForwarding` |
+//! | a port that goes takes its port forwardings with it | seen |
+//! | a creation hears of its text first, then of quota, network and pool, and of its target last | seen |
+//! | what belongs to another project does not exist | 404 |
+//! | a binding to what is so already leaves the revision; the same description again raises it | seen |
 //!
 //! Faults are scripted per call: refused before any effect, an effect whose reply is lost, an effect that comes late.
 
@@ -51,6 +55,9 @@ pub enum Fault {
     LoseReply,
     /// It happens at [`Simulated::arrive`]; until then nobody knows.
     Late,
+    /// A change whose revision was checked before another change came, and that overwrites it: the cloud checks first
+    /// and writes then (seen on Neutron 29).
+    Overtaken,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +85,8 @@ struct State {
     /// The credential may not make policies.
     policies_forbidden: bool,
     addresses: BTreeMap<AddressId, FloatingIp>,
+    /// Where the port forwardings of an address lead.
+    forwarded: BTreeMap<AddressId, PortId>,
     ports: BTreeMap<PortId, Port>,
     rules: Vec<IngressRule>,
     quota: usize,
@@ -85,6 +94,8 @@ struct State {
     serial: u64,
     faults: VecDeque<Option<Fault>>,
     late: Vec<Late>,
+    /// The change at hand passed the check of its revision before the latest change came.
+    overtaken: bool,
     down: Option<CloudFault>,
 }
 
@@ -109,6 +120,10 @@ impl Default for Simulated {
 
 fn error(operation: &'static str, fault: CloudFault) -> CloudError {
     CloudError { operation, fault }
+}
+
+fn no_address_left() -> CloudFault {
+    CloudFault::PoolEmpty("no more addresses".into())
 }
 
 fn unclear() -> CloudFault {
@@ -198,7 +213,18 @@ impl State {
         Ok(())
     }
 
+    /// The order of refusals is the cloud's: the body, the quota, the network, the pool, the target.
     fn create(&mut self, new: &NewFloatingIp, project: &str) -> Result<FloatingIp, CloudFault> {
+        described(&new.description)?;
+        self.quota_admits(&ProjectId::new(project))?;
+        match self.networks.get(&new.network).map(|network| network.kind) {
+            None => return Err(CloudFault::NotFound(format!("network {}", new.network))),
+            Some(NetworkKind::Internal) => {
+                return Err(CloudFault::Refused(format!("network {} is not external", new.network)));
+            }
+            Some(NetworkKind::External) => {}
+        }
+        self.pool_admits()?;
         self.target_exists(&new.binding)?;
         self.target_is_free(&new.binding, None)?;
         new.qos_policy.as_ref().map_or(Ok(()), |policy| self.policy_exists(policy))?;
@@ -206,6 +232,15 @@ impl State {
         let known = self.addresses.entry(made.id.clone()).or_insert(made);
         known.qos_policy.clone_from(&new.qos_policy);
         Ok(known.clone())
+    }
+
+    fn quota_admits(&self, project: &ProjectId) -> Result<(), CloudFault> {
+        let used = self.addresses.values().filter(|address| address.project == *project).count();
+        if used < self.quota { Ok(()) } else { Err(CloudFault::QuotaExceeded("floatingip".into())) }
+    }
+
+    fn pool_admits(&self) -> Result<(), CloudFault> {
+        self.pool.front().map(drop).ok_or_else(no_address_left)
     }
 
     fn insert(
@@ -216,12 +251,8 @@ impl State {
     ) -> Result<FloatingIp, CloudFault> {
         described(description)?;
         let owner = ProjectId::new(project);
-        let used = self.addresses.values().filter(|address| address.project == owner).count();
-        if used >= self.quota {
-            return Err(CloudFault::QuotaExceeded("floatingip".into()));
-        }
-        let address =
-            self.pool.pop_front().ok_or_else(|| CloudFault::PoolEmpty("no more addresses".into()))?;
+        self.quota_admits(&owner)?;
+        let address = self.pool.pop_front().ok_or_else(no_address_left)?;
         let id = AddressId::new(self.next_id("address"));
         let created =
             Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::try_from(self.serial).unwrap_or(0));
@@ -241,15 +272,19 @@ impl State {
         Ok(made)
     }
 
+    /// The project's own address; of others there is none.
+    fn own(&self, id: &AddressId) -> Option<&FloatingIp> {
+        self.addresses.get(id).filter(|address| address.project == ProjectId::new(PROJECT))
+    }
+
     fn update(
         &mut self,
         id: &AddressId,
         read_at: Revision,
         change: &Change,
     ) -> Result<FloatingIp, CloudFault> {
-        let current =
-            self.addresses.get(id).ok_or_else(|| CloudFault::NotFound(format!("floating IP {id}")))?;
-        if current.revision != read_at {
+        let current = self.own(id).ok_or_else(|| CloudFault::NotFound(format!("floating IP {id}")))?;
+        if current.revision != read_at && !self.overtaken {
             return Err(CloudFault::RevisionChanged);
         }
         if current.has_port_forwardings && matches!(change, Change::Bind { .. } | Change::Unbind { .. }) {
@@ -269,30 +304,46 @@ impl State {
             }
         };
         description.as_deref().map_or(Ok(()), described)?;
-        Ok(self.alter(id, |address| {
+        let same_text = description.as_ref() == Some(&current.description);
+        let read_at = current.revision;
+        let changed = self.alter(id, |address| {
             address.binding = binding.unwrap_or(address.binding.take());
             address.description = description.unwrap_or(std::mem::take(&mut address.description));
-        }))
+        });
+        let silent = same_text && changed.revision == read_at;
+        Ok(if silent {
+            self.alter(id, |address| address.revision = Revision(read_at.0 + 1))
+        } else {
+            changed
+        })
     }
 
+    /// What changes nothing leaves the revision.
     fn alter(&mut self, id: &AddressId, change: impl FnOnce(&mut FloatingIp)) -> FloatingIp {
         let address = self.addresses.get_mut(id).expect("the caller has found it");
+        let before = address.clone();
         change(address);
-        address.revision = Revision(address.revision.0 + 1);
+        if *address != before {
+            address.revision = Revision(before.revision.0 + 1);
+        }
         address.clone()
     }
 
     fn delete(&mut self, id: &AddressId, read_at: Revision) -> Result<(), CloudFault> {
-        match self.addresses.get(id) {
-            Some(address) if address.revision != read_at => return Err(CloudFault::RevisionChanged),
-            Some(address) if address.has_port_forwardings => {
-                return Err(CloudFault::InUseByPortForwarding(id.to_string()));
-            }
-            Some(address) => self.pool.push_back(address.address),
-            None => {}
+        let Some(address) = self.own(id) else { return Ok(()) };
+        if address.revision != read_at {
+            return Err(CloudFault::RevisionChanged);
         }
-        self.addresses.remove(id);
+        if address.has_port_forwardings {
+            return Err(CloudFault::InUseByPortForwarding(id.to_string()));
+        }
+        self.give_back(id);
         Ok(())
+    }
+
+    fn give_back(&mut self, id: &AddressId) {
+        self.forwarded.remove(id);
+        self.pool.extend(self.addresses.remove(id).map(|gone| gone.address));
     }
 }
 
@@ -327,6 +378,12 @@ impl Simulated {
             None => effect(&mut state),
             Some(Fault::Refuse(fault)) => Err(fault),
             Some(Fault::LoseReply) => effect(&mut state).and_then(|_| Err(unclear())),
+            Some(Fault::Overtaken) => {
+                state.overtaken = true;
+                let done = effect(&mut state);
+                state.overtaken = false;
+                done
+            }
             Some(Fault::Late) => {
                 state.late.push(late);
                 Err(unclear())
@@ -384,8 +441,7 @@ impl FloatingIps for Simulated {
     }
 
     async fn get(&self, id: &AddressId) -> Result<Option<FloatingIp>, CloudError> {
-        let own = |address: &&FloatingIp| address.project == ProjectId::new(PROJECT);
-        Ok(self.up("read the floating IP")?.addresses.get(id).filter(own).cloned())
+        Ok(self.up("read the floating IP")?.own(id).cloned())
     }
 
     async fn ports(
