@@ -27,7 +27,7 @@ simulate: ## Schedules of the simulation: SEEDS=a..b chooses them, TRACE=1 print
 mutants: ## Plant each bug of tests/mutants in a copy: the simulation must catch it
 	scripts/mutants.sh
 
-test-kafka: ## One contract for real Kafka 2.8.2 and 4.x and the simulated one; needs root, Java 17 and Maven
+test-kafka: ## One contract for real Kafka 2.8.2, 3.9 and 4.x and the simulated one; needs root, Java 17 and Maven
 	cargo test --test kafka_contract -- --test-threads=1
 
 test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up

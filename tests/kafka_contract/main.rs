@@ -21,7 +21,7 @@ use kafka_external_access::{
 };
 
 use self::{
-    real::{KRAFT, RealKafka, WITH_ZOOKEEPER},
+    real::{BOTH_MODES, KRAFT, RealKafka, Release, WITH_ZOOKEEPER},
     simulated::Simulated,
     suite::{INTERNAL_PORT, World},
 };
@@ -78,9 +78,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-#[test]
-fn kafka_2_8_2_with_zookeeper_keeps_the_contract() {
-    let mut kafka = RealKafka::in_own_network(WITH_ZOOKEEPER);
+/// The whole suite on two brokers of this release with ZooKeeper.
+fn with_zookeeper(release: Release) {
+    let mut kafka = RealKafka::in_own_network(release);
     kafka.start_zookeeper();
     for number in [0, 1] {
         let settings = suite::file(number).map(|(setting, value)| format!("{}={value}\n", setting.key()));
@@ -90,14 +90,9 @@ fn kafka_2_8_2_with_zookeeper_keeps_the_contract() {
     block_on(suite::all(&mut Real::new(kafka)));
 }
 
-#[test]
-fn the_simulated_kafka_keeps_the_contract() {
-    block_on(suite::all(&mut Simulated::new(MetadataMode::ZooKeeper, &[0, 1])));
-}
-
-#[test]
-fn the_newest_kafka_in_kraft_mode_refuses_what_we_expect_it_to_refuse() {
-    let mut kafka = RealKafka::in_own_network(KRAFT);
+/// The sentences of KRaft on one broker of this release, which is the controller too.
+fn in_kraft_mode(release: Release) {
+    let mut kafka = RealKafka::in_own_network(release);
     let text = format!(
         "node.id=100\nprocess.roles=broker,controller\ncontroller.quorum.voters=100@localhost:9093\n\
          listeners=INTERNAL://:{INTERNAL_PORT},CONTROLLER://:9093\n\
@@ -108,6 +103,31 @@ fn the_newest_kafka_in_kraft_mode_refuses_what_we_expect_it_to_refuse() {
     kafka.format(&text, "AAAAAAAAQAAAAAAAAAAAAA");
     kafka.start_broker(&text);
     block_on(suite::kraft(&mut Real::new(kafka), NodeId(100)));
+}
+
+#[test]
+fn kafka_2_8_2_with_zookeeper_keeps_the_contract() {
+    with_zookeeper(WITH_ZOOKEEPER);
+}
+
+#[test]
+fn kafka_3_9_with_zookeeper_keeps_the_contract() {
+    with_zookeeper(BOTH_MODES);
+}
+
+#[test]
+fn the_simulated_kafka_keeps_the_contract() {
+    block_on(suite::all(&mut Simulated::new(MetadataMode::ZooKeeper, &[0, 1])));
+}
+
+#[test]
+fn kafka_3_9_in_kraft_mode_refuses_what_we_expect_it_to_refuse() {
+    in_kraft_mode(BOTH_MODES);
+}
+
+#[test]
+fn the_newest_kafka_in_kraft_mode_refuses_what_we_expect_it_to_refuse() {
+    in_kraft_mode(KRAFT);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Release {
 
 /// The oldest that is supported; logs to log4j 1, which it brings.
 pub const WITH_ZOOKEEPER: Release = Release { version: "2.8.2", logging: "slf4j-log4j12", slf4j: "1.7.30" };
+/// The last with ZooKeeper, and the one a migration goes through; logs to reload4j, which it brings.
+pub const BOTH_MODES: Release = Release { version: "3.9.2", logging: "slf4j-reload4j", slf4j: "1.7.36" };
 /// The newest.
 pub const KRAFT: Release = Release { version: "4.4.0", logging: "slf4j-simple", slf4j: "1.7.36" };
 

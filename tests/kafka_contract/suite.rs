@@ -5,8 +5,8 @@ use std::time::Duration;
 use kafka_external_access::{
     domain::{Endpoint, NodeId},
     kafka::{
-        BrokerView, Brokers, KafkaError, KafkaFault, ListenerSetting, MetadataMode, SettingChange, Target,
-        Validate,
+        BrokerView, Brokers, ClusterState, KafkaError, KafkaFault, ListenerSetting, MetadataMode,
+        SettingChange, Step, Target, Validate,
     },
     listeners::{
         apply::{ApplyError, Subject, apply, remove},
@@ -45,6 +45,12 @@ pub async fn all(world: &mut dyn World) {
     let sentence = |text| println!("- {text}");
     sentence("a broker says who it is, what it advertises and what its file says");
     describes(world).await;
+    sentence("a probe passes every step in order, and a port that nobody opened is refused");
+    probes(world).await;
+    sentence("the cluster has a controller and no quorum");
+    has_a_controller(world).await;
+    sentence("what is not stored can be deleted, and nothing happens");
+    deletes_nothing(world).await;
     sentence("a change for another broker is refused and names who answers");
     refuses_another_id(world).await;
     sentence("a dry run changes nothing");
@@ -55,6 +61,10 @@ pub async fn all(world: &mut dyn World) {
     comes_and_goes(world).await;
     sentence("an address that changes is advertised anew");
     address_changes(world).await;
+    sentence("where a broker does not have the listener of the question, it is left out of the answer");
+    left_out_without_the_listener(world).await;
+    sentence("the other broker hears of an address that changed");
+    heard_by_the_other(world).await;
     sentence("an endpoint of another broker is stored without a word and never registered; we take it back");
     endpoint_of_another(world).await;
     sentence("a port that is taken is stored without a word and never opened; we take it back");
@@ -83,13 +93,80 @@ async fn describes(world: &mut dyn World) {
 }
 
 async fn refuses_another_id(world: &mut dyn World) {
-    let error = alter(world, 0, id(1), &changes(world, 0).await, Validate::AndApply).await;
-    let error = error.expect_err("another broker's change");
-    assert!(
-        matches!(&error.fault, KafkaFault::Rejected(words) if words.starts_with("Unexpected broker id, expected 0")),
-        "{error}"
-    );
+    // The other broker of the cluster, and one that it does not have.
+    for wrong in [id(1), NodeId(7)] {
+        for validate in [Validate::Only, Validate::AndApply] {
+            let error = alter(world, 0, wrong, &changes(world, 0).await, validate).await;
+            let error = error.expect_err("another broker's change");
+            let named = |words: &String| words.starts_with("Unexpected broker id, expected 0");
+            assert!(matches!(&error.fault, KafkaFault::Rejected(words) if named(words)), "{error}");
+        }
+    }
     untouched(world, 0).await;
+    untouched(world, 1).await;
+}
+
+async fn probes(world: &mut dyn World) {
+    for number in [0, 1] {
+        let report = world.brokers().probe(&world.at(number, INTERNAL_PORT + number)).await;
+        let mut steps: Vec<Step> = report.passed.iter().map(|(step, _)| *step).collect();
+        // Who is asked for another broker first is asked twice.
+        steps.dedup();
+        assert_eq!(steps, [Step::Tcp, Step::ApiVersions, Step::DescribeCluster, Step::DescribeConfigs]);
+        assert_eq!(report.outcome.map(|view| view.node), Ok(id(number)));
+        let nobody = world.brokers().probe(&world.at(number, EXTERNAL_PORT + number)).await;
+        let refused = KafkaError { step: Step::Tcp, fault: KafkaFault::Refused };
+        assert_eq!((nobody.passed, nobody.outcome), (vec![], Err(refused)));
+    }
+}
+
+async fn has_a_controller(world: &mut dyn World) {
+    let states = [cluster(world, 0).await, cluster(world, 1).await];
+    assert_eq!(states[0], states[1]);
+    assert!(states[0].controller.is_some_and(|controller| [id(0), id(1)].contains(&controller)));
+    assert_eq!(states[0].quorum, None);
+}
+
+async fn cluster(world: &dyn World, number: u16) -> ClusterState {
+    let target = world.at(number, INTERNAL_PORT + number);
+    world.brokers().cluster(&target).await.expect("the broker knows its cluster")
+}
+
+async fn deletes_nothing(world: &mut dyn World) {
+    for validate in [Validate::Only, Validate::AndApply] {
+        assert_eq!(alter(world, 0, id(0), &take_back(), validate).await, Ok(()));
+    }
+    untouched(world, 0).await;
+}
+
+/// The table of a listener has who advertises on it. To a client the others have no leader (LISTENER_NOT_FOUND), so the
+/// bootstrap list waits for all.
+async fn left_out_without_the_listener(world: &mut dyn World) {
+    put(world, 0, &wanted(0)).await.expect("a listener");
+    let alone = |view: &BrokerView| view.advertised.clone().into_iter().eq([(id(0), wanted(0).endpoint)]);
+    eventually(world, &world.at(0, EXTERNAL_PORT), alone).await;
+    let before = internal(world, 0).await.advertised;
+    assert_eq!(before.len(), 2, "inside both are there: {before:?}");
+    put(world, 1, &wanted(1)).await.expect("a listener");
+    eventually(world, &world.at(0, EXTERNAL_PORT), |view| view.advertised.len() == 2).await;
+    take_out(world, 1).await;
+    eventually(world, &world.at(0, EXTERNAL_PORT), alone).await;
+    take_out(world, 0).await;
+}
+
+async fn heard_by_the_other(world: &mut dyn World) {
+    for number in [0, 1] {
+        put(world, number, &wanted(number)).await.expect("a listener");
+    }
+    let mut moved = wanted(0);
+    moved.endpoint.host = "203.0.113.99".into();
+    let Decision::Change(changes) = judge(world, 0, &moved).await else { panic!("a change of address") };
+    assert_eq!(alter(world, 0, id(0), &changes, Validate::AndApply).await, Ok(()));
+    let heard = |view: &BrokerView| view.advertised.get(&id(0)) == Some(&moved.endpoint);
+    eventually(world, &world.at(1, EXTERNAL_PORT + 1), heard).await;
+    assert_eq!(internal(world, 1).await.advertised.len(), 2, "inside nothing changes");
+    take_out(world, 1).await;
+    take_out(world, 0).await;
 }
 
 async fn dry_run(world: &mut dyn World) {
@@ -247,11 +324,17 @@ pub async fn kraft(world: &mut dyn World, node: NodeId) {
     ];
     for validate in [Validate::Only, Validate::AndApply] {
         let error = alter(world, 0, node, &change, validate).await.expect_err("not in KRaft");
-        let says = |words: &String| words.contains("advertised.listeners");
+        // 3.9: "Advertised listeners cannot be altered when using a Raft-based metadata quorum".
+        let says = |words: &String| words.to_lowercase().replace('.', " ").contains("advertised listeners");
         assert!(matches!(&error.fault, KafkaFault::Rejected(words) if says(words)), "{error}");
     }
     let after = world.brokers().describe(&world.at(0, INTERNAL_PORT)).await.expect("an answer");
     assert_eq!(after, view);
+    let wrong =
+        alter(world, 0, NodeId(7), &change, Validate::Only).await.expect_err("another broker's change");
+    assert!(matches!(&wrong.fault, KafkaFault::Rejected(_)), "{wrong}");
+    let quorum = cluster(world, 0).await.quorum.expect("a quorum");
+    assert_eq!((quorum.leader, quorum.voters), (node, [(node, true)].into()));
 }
 
 fn id(number: u16) -> NodeId {
