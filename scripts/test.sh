@@ -95,6 +95,7 @@ side_by_side=(-- "--test-threads=${#homes[@]}")
 needed units cargo test --workspace --lib --bins
 needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
   --test kafka_wire --test cloud_contract --test plan_properties --test simulation
+needed kubernetes-in-memory cargo test --test kubernetes_contract on_the_simulated_one
 # Its last step puts its own program in the place of the tests' one, so it comes before their build.
 needed image cargo lab image --profile dev
 # Built before the labs start: a build of the same folder must not replace the lab's program while it runs.
@@ -107,6 +108,7 @@ collect
 if part labs-up labs_up; then
   part lab-network cargo test --no-fail-fast -p lab --test cloud_network "${side_by_side[@]}"
   part neutron-contract cargo test --no-fail-fast --test neutron_contract "${side_by_side[@]}"
+  part kubernetes-contract cargo test --no-fail-fast --test kubernetes_contract "${side_by_side[@]}"
   end_to_end
 fi
 labs_down

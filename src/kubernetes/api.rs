@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     core::Request,
 };
 use serde::de::DeserializeOwned;
@@ -237,14 +237,15 @@ impl Kubernetes for KubeApi {
         name: &str,
         uid: &Uid,
     ) -> Result<(), KubernetesError> {
-        let same = Preconditions { uid: Some(uid.to_string()), resource_version: None };
-        let params = EvictParams {
-            delete_options: Some(DeleteParams::default().preconditions(same)),
-            ..EvictParams::default()
-        };
-        let api = self.namespaced::<Pod>(namespace);
-        let evicted = limited("evict the pod", api.evict(name, &params)).await;
-        evicted.map(drop)
+        // By hand: what kube sends under `delete_options` is not read, and another pod of that name would go.
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        });
+        let (api, params) = (self.namespaced::<Pod>(namespace), PostParams::default());
+        let sent = api.create_subresource::<_, serde_json::Value>("eviction", name, &params, &eviction);
+        limited("evict the pod", sent).await.map(drop)
     }
 
     async fn set_finalizer(
@@ -286,9 +287,18 @@ impl Kubernetes for KubeApi {
         status: &KafkaExternalAccessStatus,
     ) -> Result<(), KubernetesError> {
         let api = self.namespaced::<KafkaExternalAccess>(&of.namespace().unwrap_or_default());
+        let (operation, name) = ("write the status", of.name_any());
         let patch = Patch::Json::<()>(replace_status(of, status));
-        limited("write the status", api.patch_status(&of.name_any(), &params(), &patch)).await?;
-        Ok(())
+        match limited(operation, api.patch_status(&name, &params(), &patch)).await {
+            // A test that fails cannot be told from a wrong patch: only a look can.
+            Err(KubernetesError { fault: KubernetesFault::Invalid(words), .. }) => {
+                let now = limited(operation, api.get_opt(&name)).await?;
+                let same = now.is_some_and(|now| now.uid() == of.uid());
+                let fault = if same { KubernetesFault::Invalid(words) } else { KubernetesFault::NotFound };
+                Err(KubernetesError { operation, fault })
+            }
+            written => written.map(drop),
+        }
     }
 
     async fn publish(&self, _permit: WritePermit, event: &Event) -> Result<(), KubernetesError> {

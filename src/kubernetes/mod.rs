@@ -86,7 +86,7 @@ pub trait Kubernetes: Send + Sync {
         permit: WritePermit,
         of: &KafkaExternalAccess,
     ) -> Result<(), KubernetesError>;
-    /// Replaces the status of the object that was read (by UID).
+    /// Replaces the status of the object that was read (by UID): [`KubernetesFault::NotFound`] where another has its name.
     async fn write_status(
         &self,
         permit: WritePermit,

@@ -1,4 +1,18 @@
-//! An API server in memory: versions, conflicts, finalizers, generations.
+//! An API server in memory, with the rules of the real one as far as the operator meets them. `kubernetes_contract` holds
+//! both to the same sentences.
+//!
+//! | rule | as on Kubernetes 1.36 |
+//! |---|---|
+//! | a write on another version than the stored one | conflict (409) |
+//! | a write that changes nothing | leaves the version |
+//! | the generation | rises with the spec and with the deletion, with nothing else |
+//! | a deletion | waits for every finalizer; no finalizer comes to what is deleted (422) |
+//! | an object that is made again | has another UID; what was meant for the former one is a conflict |
+//! | a status | is replaced as a whole, and a write of the object does not touch it |
+//! | an eviction | may be refused by a budget (429) |
+//! | what belongs to a StatefulSet | goes with it |
+
+#![allow(dead_code, reason = "each test that shares this uses a part of it")]
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +48,8 @@ struct State {
     secrets: BTreeMap<String, Secret>,
     config_maps: BTreeMap<String, ConfigMap>,
     leases: BTreeMap<String, Lease>,
+    /// A budget stands against every eviction.
+    protected: bool,
     events: Vec<Event>,
     stats: BTreeMap<String, NodeStats>,
     serial: u64,
@@ -74,11 +90,39 @@ fn failed(operation: &'static str, fault: KubernetesFault) -> KubernetesError {
     KubernetesError { operation, fault }
 }
 
-fn with_finalizer(metadata: &mut ObjectMeta, present: bool) {
+/// False: it is so already, and nothing is written.
+fn with_finalizer(
+    metadata: &mut ObjectMeta,
+    present: bool,
+    operation: &'static str,
+) -> Result<bool, KubernetesError> {
     let finalizers = metadata.finalizers.get_or_insert_default();
+    if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == present {
+        return Ok(false);
+    }
+    if present && metadata.deletion_timestamp.is_some() {
+        let text = "no new finalizers can be added if the object is being deleted".to_owned();
+        return Err(failed(operation, KubernetesFault::Invalid(text)));
+    }
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     if present {
         finalizers.push(FINALIZER.into());
+    }
+    Ok(true)
+}
+
+/// What is there, against what was read: gone, another version, or fine.
+fn same_version(
+    operation: &'static str,
+    present: Option<&ObjectMeta>,
+    read: &ObjectMeta,
+) -> Result<(), KubernetesError> {
+    match present {
+        None => Err(failed(operation, KubernetesFault::NotFound)),
+        Some(present) if present.resource_version != read.resource_version => {
+            Err(failed(operation, KubernetesFault::Conflict))
+        }
+        Some(_) => Ok(()),
     }
 }
 
@@ -103,6 +147,22 @@ impl ApiServer {
         self.lock().changes
     }
 
+    /// Whether a budget stands against every eviction.
+    pub fn protect(&self, protected: bool) {
+        self.lock().protected = protected;
+    }
+
+    /// Somebody writes the object and not its status: what the new one says of the status is dropped.
+    pub fn replace_access(&self, object: KafkaExternalAccess) -> Result<(), KubernetesError> {
+        let operation = "replace the object";
+        let key = self.lock().unchanged(&object, operation)?;
+        self.edit_access(&key, |stored| {
+            stored.metadata = object.metadata;
+            stored.spec = object.spec;
+        });
+        Ok(())
+    }
+
     /// Somebody sets one key of a ConfigMap.
     pub fn put_config_map(&self, name: &str, key: &str, value: &str) {
         let mut state = self.lock();
@@ -118,8 +178,10 @@ impl ApiServer {
         state.stats.entry(node.to_owned()).or_default().insert(uid, network);
     }
 
+    /// Somebody makes the object; a status in it is dropped.
     pub fn put_access(&self, mut object: KafkaExternalAccess) {
         let mut state = self.lock();
+        object.status = None;
         state.change(&mut object.metadata);
         let namespace = object.metadata.namespace.clone().expect("a namespace");
         let key = AccessKey { namespace, name: name_of(&object.metadata) };
@@ -266,10 +328,7 @@ impl State {
     ) -> Result<AccessKey, KubernetesError> {
         let namespace = of.metadata.namespace.clone().unwrap_or_default();
         let key = AccessKey { namespace, name: name_of(&of.metadata) };
-        let now = self.accesses.get(&key).ok_or_else(|| failed(operation, KubernetesFault::NotFound))?;
-        if now.metadata.resource_version != of.metadata.resource_version {
-            return Err(failed(operation, KubernetesFault::Conflict));
-        }
+        same_version(operation, self.accesses.get(&key).map(|object| &object.metadata), &of.metadata)?;
         Ok(key)
     }
 }
@@ -302,10 +361,12 @@ impl Kubernetes for ApiServer {
     }
 
     async fn pods(&self, _: &str, selector: &str) -> Result<Vec<Pod>, KubernetesError> {
-        let (key, value) = selector.split_once('=').expect("one label");
-        let labelled = |pod: &&Pod| {
-            pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str) == Some(value)
+        let wanted: Vec<(&str, &str)> =
+            selector.split(',').map(|pair| pair.split_once('=').expect("key=value")).collect();
+        let has = |pod: &Pod, (key, value): &(&str, &str)| {
+            pod.metadata.labels.as_ref().and_then(|labels| labels.get(*key)).is_some_and(|have| have == value)
         };
+        let labelled = |pod: &&Pod| wanted.iter().all(|pair| has(pod, pair));
         Ok(self.lock().pods.values().filter(labelled).cloned().collect())
     }
 
@@ -322,11 +383,19 @@ impl Kubernetes for ApiServer {
     }
 
     async fn write_config_map(&self, _: WritePermit, map: &ConfigMap) -> Result<(), KubernetesError> {
+        let operation = "write the ConfigMap";
         let mut state = self.lock();
         let name = name_of(&map.metadata);
-        let present = state.config_maps.get(&name).and_then(|map| map.metadata.resource_version.clone());
-        if present != map.metadata.resource_version {
-            return Err(failed("write the ConfigMap", KubernetesFault::Conflict));
+        let present = state.config_maps.get(&name);
+        match (&map.metadata.resource_version, present) {
+            (None, Some(_)) => return Err(failed(operation, KubernetesFault::Conflict)),
+            (None, None) => {}
+            (Some(_), present) => {
+                same_version(operation, present.map(|map| &map.metadata), &map.metadata)?;
+                if present == Some(map) {
+                    return Ok(());
+                }
+            }
         }
         let mut map = map.clone();
         state.stamp(&mut map.metadata);
@@ -335,7 +404,16 @@ impl Kubernetes for ApiServer {
     }
 
     async fn delete_config_map(&self, _: WritePermit, of: &ConfigMap) -> Result<(), KubernetesError> {
-        self.lock().config_maps.remove(&name_of(&of.metadata));
+        let operation = "delete the ConfigMap";
+        let mut state = self.lock();
+        let name = name_of(&of.metadata);
+        match state.config_maps.get(&name) {
+            None => return Err(failed(operation, KubernetesFault::NotFound)),
+            Some(present) if present.metadata.uid != of.metadata.uid => {
+                return Err(failed(operation, KubernetesFault::Conflict));
+            }
+            Some(_) => state.config_maps.remove(&name),
+        };
         Ok(())
     }
 
@@ -348,9 +426,10 @@ impl Kubernetes for ApiServer {
     ) -> Result<(), KubernetesError> {
         let mut state = self.lock();
         let name = name_of(&of.metadata);
-        let present = state.stateful_sets.get(&name).and_then(|set| set.metadata.resource_version.clone());
-        if present != of.metadata.resource_version {
-            return Err(failed("change the StatefulSet", KubernetesFault::Conflict));
+        let present = state.stateful_sets.get(&name).map(|set| &set.metadata);
+        same_version("change the StatefulSet", present, &of.metadata)?;
+        if of == target {
+            return Ok(());
         }
         let mut set = target.clone();
         let template = |set: &StatefulSet| set.spec.as_ref().map(|spec| spec.template.clone());
@@ -367,9 +446,17 @@ impl Kubernetes for ApiServer {
 
     async fn evict(&self, _: WritePermit, _: &str, name: &str, uid: &Uid) -> Result<(), KubernetesError> {
         let mut state = self.lock();
-        let present = state.pods.get(name).and_then(|pod| pod.metadata.uid.clone());
-        if present.as_deref() != Some(uid.as_str()) {
-            return Err(failed("evict the pod", KubernetesFault::NotFound));
+        let operation = "evict the pod";
+        match state.pods.get(name) {
+            None => return Err(failed(operation, KubernetesFault::NotFound)),
+            Some(pod) if pod.metadata.uid.as_deref() != Some(uid.as_str()) => {
+                return Err(failed(operation, KubernetesFault::Conflict));
+            }
+            Some(_) if state.protected => {
+                let text = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
+                return Err(failed(operation, KubernetesFault::NotNow(text)));
+            }
+            Some(_) => {}
         }
         state.pods.remove(name);
         state.changes += 1;
@@ -387,9 +474,12 @@ impl Kubernetes for ApiServer {
             let fault = KubernetesFault::Unavailable("internal error".into());
             return Err(failed("set the finalizer", fault));
         }
-        let key = state.unchanged(of, "set the finalizer")?;
+        let operation = "set the finalizer";
+        let key = state.unchanged(of, operation)?;
         let mut object = of.clone();
-        with_finalizer(&mut object.metadata, present);
+        if !with_finalizer(&mut object.metadata, present, operation)? {
+            return Ok(object);
+        }
         state.change(&mut object.metadata);
         state.accesses.insert(key, object.clone());
         state.sweep();
@@ -408,12 +498,11 @@ impl Kubernetes for ApiServer {
             return Err(failed(operation, KubernetesFault::Unavailable("internal error".into())));
         }
         let name = name_of(&of.metadata);
-        let now = state.secrets.get(&name).ok_or_else(|| failed(operation, KubernetesFault::NotFound))?;
-        if now.metadata.resource_version != of.metadata.resource_version {
-            return Err(failed(operation, KubernetesFault::Conflict));
-        }
+        same_version(operation, state.secrets.get(&name).map(|secret| &secret.metadata), &of.metadata)?;
         let mut secret = of.clone();
-        with_finalizer(&mut secret.metadata, present);
+        if !with_finalizer(&mut secret.metadata, present, operation)? {
+            return Ok(());
+        }
         state.change(&mut secret.metadata);
         state.secrets.insert(name, secret);
         state.sweep();
@@ -424,7 +513,9 @@ impl Kubernetes for ApiServer {
         let mut state = self.lock();
         let key = state.unchanged(of, "remove the annotation")?;
         let mut object = of.clone();
-        object.metadata.annotations.get_or_insert_default().remove(REPLACE_ANNOTATION);
+        if object.metadata.annotations.get_or_insert_default().remove(REPLACE_ANNOTATION).is_none() {
+            return Ok(());
+        }
         state.change(&mut object.metadata);
         state.accesses.insert(key, object);
         Ok(())
@@ -443,6 +534,9 @@ impl Kubernetes for ApiServer {
         let Some(mut object) = object.cloned() else {
             return Err(failed("write the status", KubernetesFault::NotFound));
         };
+        if object.status.as_ref() == Some(status) {
+            return Ok(());
+        }
         object.status = Some(status.clone());
         state.change(&mut object.metadata);
         state.accesses.insert(key, object);
@@ -461,9 +555,11 @@ impl Kubernetes for ApiServer {
     async fn write_lease(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
         let mut state = self.lock();
         let name = name_of(&lease.metadata);
-        let present = state.leases.get(&name).and_then(|lease| lease.metadata.resource_version.clone());
-        if present != lease.metadata.resource_version {
-            return Err(failed("write the lease", KubernetesFault::Conflict));
+        let present = state.leases.get(&name).map(|lease| &lease.metadata);
+        match (&lease.metadata.resource_version, present) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(failed("create the lease", KubernetesFault::Conflict)),
+            (Some(_), present) => same_version("renew the lease", present, &lease.metadata)?,
         }
         let mut lease = lease.clone();
         state.stamp(&mut lease.metadata);
