@@ -152,8 +152,14 @@ fn seen(observed: &Observed) -> Result<&CloudView, Problem> {
 }
 
 /// I4: the finalizers are confirmed before the first write anywhere else.
+///
+/// | the object | then |
+/// |---|---|
+/// | something is to be written | the finalizers come first |
+/// | it has addresses in the cloud, and somebody took the finalizers off | they come back: a deletion would leave all behind |
+/// | neither | nobody holds it |
 fn hold_first(observed: &Observed, plan: &mut Plan) {
-    if plan.actions.is_empty() {
+    if plan.actions.is_empty() && !plan.addresses.values().any(|address| address.id.is_some()) {
         return;
     }
     let mut first = Vec::new();
