@@ -63,10 +63,12 @@ generate: ## Write what is generated
 	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new
 	mv crds/kafkaexternalaccesses.yaml.new crds/kafkaexternalaccesses.yaml
 	UPDATE=1 cargo test --quiet --test docs
+	UPDATE=1 cargo test --quiet --lib cli::
 	UPDATE=1 cargo test --quiet --test chart -- the_readme_is_current the_chart_has_the_kinds
 
 check-generated: ## Fail when something generated is not current
 	cargo test --test crd_is_current --test docs --test chart
+	cargo test --lib cli::
 
 lab-up: ## Start the lab (installs and builds what is missing)
 	cargo lab up

@@ -1,18 +1,25 @@
 //! `kafka-external-access plan`: what the operator would do, decided by the same code and carried out by nobody.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 
 use crate::{
     api::{Cost, KafkaExternalAccess},
+    cli::{
+        cluster::{Cluster, ClusterArgs},
+        show,
+    },
     cloud::openstack::{CallObserver, CallOutcome, OpenStackClouds},
     domain::{AccessKey, ClusterId},
     kafka::admin::TcpBrokers,
-    kubernetes::{
-        Kubernetes, KubernetesError,
-        api::{KubeApi, client},
-    },
+    kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
     observe::{Freshness, Observer, Settings},
     plan::{
         Plan, Verdict,
@@ -22,6 +29,7 @@ use crate::{
         observed::Observed,
         plan,
     },
+    reach::Reach,
     runtime::{clock::SystemClock, prices::PriceArgs, reach::ReachArgs},
     seams::Clock,
 };
@@ -29,7 +37,10 @@ use crate::{
 /// Shows what would be done for an object, from what Kubernetes, the cloud and the brokers show now. Needs the rights to
 /// read what the operator reads; writes nothing.
 #[derive(Args, Clone, Debug)]
-#[command(group(clap::ArgGroup::new("object").required(true)))]
+#[command(
+    group(clap::ArgGroup::new("object").required(true)),
+    after_help = "Exit codes: 0 nothing is outstanding, 1 it cannot be told, 2 something is outstanding"
+)]
 pub struct PlanArgs {
     /// Name of an object that exists
     #[arg(group = "object")]
@@ -37,9 +48,9 @@ pub struct PlanArgs {
     /// File with one object, which need not exist: what would `kubectl apply` lead to
     #[arg(short, long, group = "object")]
     pub filename: Option<PathBuf>,
-    /// Namespace of the object, where the file does not name it
-    #[arg(short, long)]
-    pub namespace: Option<String>,
+    /// Which cluster; the namespace where the file does not name it
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
     #[arg(long, env = "KEA_CLUSTER_ID")]
     pub cluster_id: Option<String>,
@@ -53,26 +64,39 @@ pub struct PlanArgs {
 
 /// Why nothing can be shown.
 #[derive(Debug, thiserror::Error)]
-enum PlanError {
-    #[error("no way to the API server: {0}")]
-    Config(#[from] kube::config::InferConfigError),
-    #[error("no way to the API server: {0}")]
-    Client(#[from] kube::Error),
+pub enum PlanError {
+    /// The kubeconfig leads nowhere.
+    #[error("{0}")]
+    Cluster(String),
+    /// The API server does not do as asked.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// The file cannot be used.
     #[error("{path}: {reason}")]
-    File { path: String, reason: String },
+    File {
+        /// Its name.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing of that name.
     #[error("there is no KafkaExternalAccess {0}")]
     NoObject(AccessKey),
+    /// The spec cannot be served.
     #[error("{reason}: {message}")]
-    Refused { reason: String, message: String },
+    Refused {
+        /// From the list.
+        reason: String,
+        /// In a sentence.
+        message: String,
+    },
 }
 
 /// Runs the command. Exit code 0: nothing is outstanding; 2: something is; 1: it cannot be told.
 pub async fn run(args: PlanArgs) -> ExitCode {
     match shown(&args).await {
         Ok((text, outstanding)) => {
-            print!("{text}");
+            show(&text);
             if outstanding { ExitCode::from(2) } else { ExitCode::SUCCESS }
         }
         Err(error) => {
@@ -82,38 +106,79 @@ pub async fn run(args: PlanArgs) -> ExitCode {
     }
 }
 
-async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
-    let config = kube::Config::infer().await?;
-    let default_namespace = config.default_namespace.clone();
-    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(client(config)?, Vec::new()));
-    let object = object(args, &*kubernetes, default_namespace).await?;
+/// The object that is looked at.
+pub struct Subject<'a> {
+    /// One that exists.
+    pub name: Option<&'a str>,
+    /// One that need not exist; read before the name.
+    pub filename: Option<&'a Path>,
+}
+
+/// What the operator is told at its start, as far as it decides what it would do.
+#[derive(Default)]
+pub struct Told {
+    /// Identity of the cluster in owner markers.
+    pub cluster_id: Option<String>,
+    /// What the cloud charges.
+    pub prices: Option<Prices>,
+    /// Which addresses of clouds may be called.
+    pub reach: Reach,
+}
+
+/// What the operator would see, and what it would do.
+pub struct Look {
+    /// What is wanted.
+    pub desired: Desired,
+    /// What there is.
+    pub observed: Observed,
+    /// What would be done.
+    pub decided: Plan,
+}
+
+/// Looks as the operator does, and at the cluster's topics where asked to.
+pub async fn look(
+    cluster: &Cluster,
+    subject: &Subject<'_>,
+    told: Told,
+    topics: bool,
+) -> Result<Look, PlanError> {
+    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(cluster.client.clone(), Vec::new()));
+    let object = object(subject, &*kubernetes, &cluster.namespace).await?;
     let desired = desired(&object).map_err(|problem| PlanError::Refused {
         reason: problem.reason.to_string(),
         message: problem.message,
     })?;
-    let cluster = match &args.cluster_id {
+    let id = match &told.cluster_id {
         Some(id) => ClusterId::new(id),
         None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let clouds =
-        Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(args.reach.reach()));
+    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(told.reach));
     let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
-    let settings = Settings { prices: args.prices.prices(), ..Settings::default() };
-    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), cluster, vantage, settings);
+    let settings = Settings { prices: told.prices, ..Settings::default() };
+    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), id, vantage, settings);
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;
     let mut memory = Memory::new(clock.steady());
     memory.see(&desired, &observed, clock.steady());
     let mut decided = plan(&desired, &observed, &memory, clock.steady());
-    if decided.ask_kafka {
-        let client = object.spec.kafka.client.as_ref();
+    let client = object.spec.kafka.client.as_ref();
+    if decided.ask_kafka || topics {
         observer.ask_kafka(client, &desired, &mut observed, &decided).await?;
         decided = plan(&desired, &observed, &memory, clock.steady());
-        if decided.ask_cluster {
-            observer.ask_cluster(client, &desired, &mut observed).await?;
-            decided = plan(&desired, &observed, &memory, clock.steady());
-        }
     }
+    if decided.ask_cluster || topics {
+        observer.ask_cluster(client, &desired, &mut observed).await?;
+        decided = plan(&desired, &observed, &memory, clock.steady());
+    }
+    Ok(Look { desired, observed, decided })
+}
+
+async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
+    let cluster = args.cluster.open().await.map_err(PlanError::Cluster)?;
+    let subject = Subject { name: args.name.as_deref(), filename: args.filename.as_deref() };
+    let told =
+        Told { cluster_id: args.cluster_id.clone(), prices: args.prices.prices(), reach: args.reach.reach() };
+    let Look { desired, observed, decided } = look(&cluster, &subject, told, false).await?;
     let mut text = in_words(&desired, &decided);
     if let Some(prices) = &observed.prices {
         text.push_str(&costs(prices, &desired, &observed));
@@ -123,14 +188,13 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
 
 /// The object as it would be: from the API server, or the file's spec on what the API server has of that name.
 async fn object(
-    args: &PlanArgs,
+    subject: &Subject<'_>,
     kubernetes: &dyn Kubernetes,
-    default_namespace: String,
+    namespace: &str,
 ) -> Result<KafkaExternalAccess, PlanError> {
-    let namespace = args.namespace.clone();
-    let Some(path) = &args.filename else {
-        let name = args.name.clone().unwrap_or_default();
-        let key = AccessKey { namespace: namespace.unwrap_or(default_namespace), name };
+    let Some(path) = subject.filename else {
+        let name = subject.name.unwrap_or_default().to_owned();
+        let key = AccessKey { namespace: namespace.to_owned(), name };
         return kubernetes.access(&key).await?.ok_or(PlanError::NoObject(key));
     };
     let wrong = |reason: String| PlanError::File { path: path.display().to_string(), reason };
@@ -138,7 +202,7 @@ async fn object(
     let mut wanted: KafkaExternalAccess =
         serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let name = wanted.metadata.name.clone().ok_or_else(|| wrong("metadata.name is missing".to_owned()))?;
-    let namespace = wanted.metadata.namespace.clone().or(namespace).unwrap_or(default_namespace);
+    let namespace = wanted.metadata.namespace.clone().unwrap_or_else(|| namespace.to_owned());
     match kubernetes.access(&AccessKey { namespace: namespace.clone(), name }).await? {
         Some(existing) => Ok(KafkaExternalAccess { spec: wanted.spec, ..existing }),
         None => {
@@ -194,7 +258,7 @@ fn in_words(desired: &Desired, decided: &Plan) -> String {
 }
 
 /// Calls of one command are nobody's metric.
-struct Uncounted;
+pub struct Uncounted;
 
 impl CallObserver for Uncounted {
     fn called(&self, _: &'static str, _: CallOutcome, _: Duration) {}

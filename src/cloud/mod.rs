@@ -80,6 +80,15 @@ impl BoundAddress {
     }
 }
 
+/// How many floating IPs a project has and may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// In use, and about to be.
+    pub used: u64,
+    /// Most that there may be; `None`: no limit.
+    pub limit: Option<u64>,
+}
+
 /// A port and the fixed IP of it that a floating IP leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binding {
@@ -183,6 +192,11 @@ pub trait FloatingIps: Send + Sync {
 
     /// The bandwidth policies of that name or identifier that the project may use, with their limits.
     async fn qos_policies(&self, name_or_id: &str) -> Result<Vec<QosPolicy>, CloudError>;
+
+    /// The project's quota of floating IPs. `None`: the cloud does not tell.
+    async fn quota(&self) -> Result<Option<Quota>, CloudError> {
+        Ok(None)
+    }
 
     /// **All** floating IPs of the project: every page, or an error. Checked against the project on the client.
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError>;

@@ -53,7 +53,7 @@ fn the_image_finds_brokers_by_name(world: &World) {
     kubectl(&["wait", "pod/by-name", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
     let told = kubectl(&["logs", "by-name"]);
     kubectl(&["delete", "pod", "by-name", "--wait=false"]);
-    assert_eq!(told.lines().filter(|line| line.starts_with("ok    broker")).count(), 3, "{told}");
+    assert_eq!(told.lines().filter(|line| line.starts_with("  √ broker")).count(), 3, "{told}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod world;
 
 mod addresses;
 mod chart;
+mod cli;
 mod corrupted;
 mod fire;
 mod first_steps;

@@ -240,7 +240,7 @@ async fn certificates_that_end(kafka: &RealKafka, papers: &Papers) {
     assert_eq!(plain.certificate_ends, None);
 
     let authority = kafka.write("authority.pem", &papers.authority);
-    for (port, code, word) in [(TLS, 0, "ok  "), (SOON, 0, "WARN"), (ENDED, 1, "FAIL")] {
+    for (port, code, mark) in [(TLS, 0, "  √ "), (SOON, 0, "  ‼ "), (ENDED, 1, "  × ")] {
         let seen = TcpBrokers.probe(&target(port, by_address(), None)).await;
         let day = match (seen.certificate_ends, seen.outcome) {
             (Some(ends), Ok(_)) => ends,
@@ -251,7 +251,7 @@ async fn certificates_that_end(kafka: &RealKafka, papers: &Papers) {
         check.args(["check", "--bootstrap", &at(port).to_string(), "--tls-ca"]).arg(&authority);
         let output = check.output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{text}"));
+        let line = text.lines().find(|line| line.starts_with(mark)).unwrap_or_else(|| panic!("{text}"));
         assert!(line.contains(&day.strftime("%F").to_string()), "{line}");
         assert_eq!(output.status.code(), Some(code), "{text}");
     }

@@ -91,7 +91,7 @@ pub struct Case {
     /// Pods of an older template.
     #[serde(default)]
     old: Vec<u32>,
-    /// `healthy`, `tight`, `behind`, `refused`; else not asked.
+    /// `healthy`, `tight`, `behind`, `careless`, `refused`; else not asked.
     #[serde(default)]
     cluster: String,
     #[serde(default)]
@@ -491,6 +491,16 @@ impl Case {
             "healthy" => vec![partition(&[0, 1, 2], 2)],
             "tight" => vec![partition(&[0, 1, 2], 3)],
             "behind" => vec![partition(&[0, 1], 2)],
+            "careless" => {
+                let named =
+                    |topic: &str, partition: Partition| Partition { topic: topic.into(), ..partition };
+                let single = Partition { replicas: vec![NodeId(0)], ..partition(&[0], 1) };
+                vec![
+                    named("alone", single),
+                    named("tight", partition(&[0, 1, 2], 3)),
+                    named("loose", partition(&[0, 1, 2], 1)),
+                ]
+            }
             "refused" => {
                 return Err(KafkaError {
                     step: Step::Metadata,

@@ -8,6 +8,10 @@ use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 use case::Case;
 use kafka_external_access::{
     api::conditions::Reason,
+    check::{
+        findings::render,
+        inside::{Looked, categories},
+    },
     plan::{
         Plan, Problem, Verdict,
         desired::desired,
@@ -144,6 +148,34 @@ fn mode_plan_never_acts() {
         case.set_mode_plan();
         assert!(!decide(&case).contains("\nact ") && !decide(&case).starts_with("act "), "{name}");
     }
+}
+
+/// What `check` says about a world: cases that have a `check.txt`.
+#[test]
+fn checks_find_what_is_written_and_how_to_mend_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (name, case) in cases() {
+        let file = folder.join(&name).join("check.txt");
+        let Ok(expected) = fs::read_to_string(&file) else { continue };
+        seen += 1;
+        let object = case.object();
+        let desired = desired(&object).expect("a spec that can be served");
+        let observed = case.observed(&object);
+        let plan = plan(&desired, &observed, &case.memory(), case::now());
+        let looked =
+            Looked { desired: &desired, observed: &observed, plan: &plan, quota: Some((3, Some(50))) };
+        let told = render(&categories(&looked));
+        let told = anstream::adapter::strip_str(&told).to_string();
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&file, &told).expect("a case can be written");
+        } else if told != expected {
+            wrong.push(format!("{name}\n--- expected\n{expected}--- told\n{told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen >= 8, "{seen} cases");
 }
 
 /// Reasons that do not come from a decision: they come from actions that fail, or only describe a good state.

@@ -17,12 +17,12 @@ use super::{
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
     refusals::Refusals,
-    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireRule},
+    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireQuotas, WireRule},
 };
 use crate::{
     cloud::{
         Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind, NewFloatingIp,
-        Port,
+        Port, Quota,
         limits::{BandwidthLimits, Direction, QosPolicy},
     },
     domain::{AddressId, NetworkId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
@@ -256,6 +256,17 @@ impl FloatingIps for Neutron {
             self.pages(operation, "qos/policies", &query, |policy: &WireQosPolicy| policy.id.clone()).await?;
         let asked = |policy: &WireQosPolicy| policy.id == name_or_id || policy.name == name_or_id;
         Ok(found.into_iter().filter(asked).map(QosPolicy::from).collect())
+    }
+
+    async fn quota(&self) -> Result<Option<Quota>, CloudError> {
+        let project = self.keystone.token(&self.http, None).await?.project;
+        let path = format!("quotas/{project}/details.json");
+        match self.read::<WireQuotas>("read the quota", &path, &Vec::new()).await {
+            Ok(quotas) => Ok(Some(quotas.quota.floatingip.into())),
+            // A cloud without details of quotas, or one that keeps them to administrators.
+            Err(CloudError { fault: CloudFault::NotFound(_) | CloudFault::Forbidden(_), .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::clouds_yaml::{ApplicationCredential, Domain, Identity, Name};
 use crate::{
     cloud::{
-        Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port,
+        Binding, Change, FloatingIp, IngressRule, NewFloatingIp, Port, Quota,
         limits::{BandwidthLimits, Direction, MANAGED, QosPolicy},
     },
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
@@ -337,5 +337,31 @@ impl ErrorBody {
         let parsed: Self = serde_json::from_slice(body).unwrap_or_default();
         let fields = parsed.neutron.or(parsed.error).unwrap_or_default();
         (fields.kind, fields.message)
+    }
+}
+
+/// `GET /quotas/{project}/details.json` (Networking API v2.0, "Show quota details for a tenant").
+#[derive(Debug, Deserialize)]
+pub struct WireQuotas {
+    pub quota: WireQuotaOfProject,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct WireQuotaOfProject {
+    pub floatingip: WireQuota,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct WireQuota {
+    pub used: u64,
+    #[serde(default)]
+    pub reserved: u64,
+    /// -1: none.
+    pub limit: i64,
+}
+
+impl From<WireQuota> for Quota {
+    fn from(wire: WireQuota) -> Self {
+        Self { used: wire.used + wire.reserved, limit: u64::try_from(wire.limit).ok() }
     }
 }

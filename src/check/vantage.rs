@@ -1,9 +1,7 @@
-//! `kafka-external-access check`: the probe for a machine outside. It needs a right in Kubernetes only where it reports:
-//! `patch` on one ConfigMap.
+//! The probe for a machine outside. It needs a right in Kubernetes only where it reports: `patch` on one ConfigMap.
 
 use std::{collections::BTreeMap, net::UdpSocket, process::ExitCode, time::Duration};
 
-use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -12,9 +10,13 @@ use kube::{
 };
 use serde_json::json;
 
+use super::{
+    CheckArgs,
+    findings::{Category, render},
+};
 use crate::{
-    cli::connect::{ConnectArgs, Dialer, seconds},
-    domain::{AccessKey, Endpoint, NodeId, innermost},
+    cli::{Output, connect::Dialer, failed, show},
+    domain::{Endpoint, NodeId, innermost},
     kafka::{
         BrokerView, Brokers, KafkaError, KafkaFault, Step,
         admin::TcpBrokers,
@@ -25,36 +27,6 @@ use crate::{
     runtime::clock::SystemClock,
     seams::Clock,
 };
-
-/// Checks every broker of a Kafka from where this runs, as a client would reach it.
-#[derive(Args, Clone, Debug)]
-pub struct CheckArgs {
-    /// host:port list, as a client is given it
-    #[arg(long, required = true, value_delimiter = ',')]
-    pub bootstrap: Vec<Endpoint>,
-    /// How this machine talks to the brokers
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub output: Output,
-    /// Hand what is seen to the operator: namespace/name of the KafkaExternalAccess. Needs a kubeconfig that may patch
-    /// ConfigMap NAME-seen-from-outside
-    #[arg(long)]
-    pub report: Option<AccessKey>,
-    /// Check again and again with this pause, for example 60s; until the program is ended
-    #[arg(long, value_parser = seconds)]
-    pub every: Option<Duration>,
-}
-
-/// How the result is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
 
 /// What one address turned out to be.
 struct Finding {
@@ -83,8 +55,12 @@ pub async fn run(args: CheckArgs) -> ExitCode {
     loop {
         let checked = checker.check().await;
         match args.output {
-            Output::Text => print_text(&checked),
-            Output::Json => print_json(&checked),
+            // One line for each check, for who reads them as they come.
+            Output::Json => println!("{}", in_json(&checked)),
+            output => match output.of(&in_json(&checked), || render(&[in_words(&checked)])) {
+                Ok(text) => show(&text),
+                Err(error) => return failed(error),
+            },
         }
         let mut told = true;
         if let Some((maps, name)) = &reporter
@@ -139,7 +115,7 @@ fn sighting(checked: &Checked, at: Timestamp) -> Sighting {
         let answered = finding.view().map(|view| view.node.0);
         // Who answers instead is told as such, not as an error.
         let other = answered.is_some_and(|answered| Some(NodeId(answered)) != finding.expected);
-        let error = verdict(finding, table).err().filter(|_| !other);
+        let error = verdict(finding, table).err().filter(|_| !other).map(|wrong| wrong.to_string());
         let course = finding.report.as_ref().map(Course::of).unwrap_or_default();
         let certificate_ends = finding.certificate_ends();
         let seconds = |(step, took): (&Step, &Duration)| (step.to_string(), took.as_secs_f64());
@@ -226,18 +202,37 @@ fn advice(error: &KafkaError) -> Option<&'static str> {
     }
 }
 
+/// What a client would notice.
+struct Wrong {
+    text: String,
+    remedy: Option<&'static str>,
+}
+
+impl From<String> for Wrong {
+    fn from(text: String) -> Self {
+        Self { text, remedy: None }
+    }
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.remedy {
+            Some(remedy) => write!(f, "{}; {remedy}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
 /// The sentence for a finding; `Err` when a client would notice.
-fn verdict(finding: &Finding, table: &BTreeMap<NodeId, Endpoint>) -> Result<String, String> {
+fn verdict(finding: &Finding, table: &BTreeMap<NodeId, Endpoint>) -> Result<String, Wrong> {
     let report = finding.report.as_ref().map_err(Clone::clone)?;
-    let view = report.outcome.as_ref().map_err(|error| match advice(error) {
-        Some(advice) => format!("{error}; {advice}"),
-        None => error.to_string(),
-    })?;
+    let wrong = |error: &KafkaError| Wrong { text: error.to_string(), remedy: advice(error) };
+    let view = report.outcome.as_ref().map_err(wrong)?;
     if let Some(expected) = finding.expected.filter(|expected| *expected != view.node) {
-        return Err(format!("leads to broker {} instead of broker {expected}", view.node));
+        return Err(format!("leads to broker {} instead of broker {expected}", view.node).into());
     }
     if view.advertised != *table {
-        return Err("shows another table of brokers than the first broker asked".to_owned());
+        return Err("shows another table of brokers than the first broker asked".to_owned().into());
     }
     let times: Vec<String> =
         report.passed.iter().map(|(step, took)| format!("{step} {} ms", took.as_millis())).collect();
@@ -263,32 +258,38 @@ fn seen_from(findings: &[Finding]) -> String {
     format!("{host} ({})", local.unwrap_or_else(|| "no route".to_owned()))
 }
 
-/// How good it is, in four letters, and until when the certificate lasts.
-fn certificate(finding: &Finding) -> (&'static str, String) {
-    let Some(ends) = finding.certificate_ends() else { return ("ok  ", String::new()) };
-    let word = if ends_soon(ends, SystemClock::default().now()) { "WARN" } else { "ok  " };
-    (word, format!("; its certificate ends on {}", ends.strftime("%F")))
-}
-
-fn print_text(checked: &Checked) {
+fn in_words(checked: &Checked) -> Category {
     let Checked { findings, table, good } = checked;
-    println!("seen from {}", seen_from(findings));
+    let mut seen = Category::new(format!("seen from {}", seen_from(findings)));
     for finding in findings {
         let name = finding.expected.map_or("bootstrap".to_owned(), |node| format!("broker {node}"));
         match verdict(finding, table) {
             Ok(text) => {
-                let (word, until) = certificate(finding);
-                println!("{word}  {name} at {}: {text}{until}", finding.at);
+                let text = format!("{name} at {}: {text}", finding.at);
+                match finding.certificate_ends() {
+                    None => seen.good(text),
+                    Some(ends) => {
+                        let text = format!("{text}; its certificate ends on {}", ends.strftime("%F"));
+                        match ends_soon(ends, SystemClock::default().now()) {
+                            true => seen.warn(text, "Renew the certificate before that day."),
+                            false => seen.good(text),
+                        }
+                    }
+                }
             }
-            Err(text) => println!("FAIL  {name} at {}: {text}", finding.at),
+            Err(Wrong { text, remedy }) => {
+                seen.bad(format!("{name} at {}: {text}", finding.at), remedy.unwrap_or_default());
+            }
         }
     }
-    let summary =
-        if *good { "every broker is reachable and is who it should be" } else { "clients here will fail" };
-    println!("{}: {summary}", if *good { "ok" } else { "FAIL" });
+    match good {
+        true => seen.good("every broker is reachable and is who it should be"),
+        false => seen.bad("clients here will fail", ""),
+    }
+    seen
 }
 
-fn print_json(checked: &Checked) {
+fn in_json(checked: &Checked) -> serde_json::Value {
     let Checked { findings, table, good } = checked;
     let one = |finding: &Finding| {
         let verdict = verdict(finding, table);
@@ -297,9 +298,9 @@ fn print_json(checked: &Checked) {
             "broker": finding.expected,
             "ok": verdict.is_ok(),
             "certificateEnds": finding.certificate_ends(),
-            "text": verdict.unwrap_or_else(|error| error),
+            "text": verdict.unwrap_or_else(|wrong| wrong.to_string()),
         })
     };
     let found: Vec<_> = findings.iter().map(one).collect();
-    println!("{}", json!({"from": seen_from(findings), "ok": good, "brokers": found}));
+    json!({"from": seen_from(findings), "ok": good, "brokers": found})
 }
