@@ -13,6 +13,8 @@ mod world;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kafka_external_access::{
     cloud::{CloudFault, simulated::Fault},
     domain::Marker,
@@ -556,6 +558,10 @@ async fn a_wall_clock_that_is_set_forward_cuts_no_wait_for_a_late_create_call_sh
 #[tokio::test]
 async fn a_leader_with_a_slow_clock_does_not_take_a_former_leaders_object_for_untouched() {
     let world = World::of_three_brokers().await;
+    world.kubernetes.edit_access(&World::key(), |object| {
+        let made = Timestamp::from_second(4_000_000_000).expect("a timestamp");
+        object.metadata.creation_timestamp = Some(Time(made));
+    });
     world.cloud.script(std::iter::repeat_n(Some(Fault::Late), 3));
     world.reconcile_until(Cut::Before(30)).await;
     world.restart();
