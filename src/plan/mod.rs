@@ -156,10 +156,12 @@ fn seen(observed: &Observed) -> Result<&CloudView, Problem> {
 /// | the object | then |
 /// |---|---|
 /// | something is to be written | the finalizers come first |
-/// | it has addresses in the cloud, and somebody took the finalizers off | they come back: a deletion would leave all behind |
+/// | the cloud shows addresses of it, and somebody took the finalizers off | they come back: a deletion would leave all behind |
 /// | neither | nobody holds it |
 fn hold_first(observed: &Observed, plan: &mut Plan) {
-    if plan.actions.is_empty() && !plan.addresses.values().any(|address| address.id.is_some()) {
+    let seen = matches!(&observed.cloud, CloudState::Seen(_));
+    let keeps = seen && plan.addresses.values().any(|address| address.id.is_some());
+    if plan.actions.is_empty() && !keeps {
         return;
     }
     let mut first = Vec::new();
