@@ -159,8 +159,9 @@ impl World {
             let _ = self.secrets().patch(secret, &PatchParams::default(), &free).await;
             let _ = self.secrets().delete(secret, &DeleteParams::default()).await;
         }
-        for address in self.demo.floating_ips().expect("floating IPs can be listed") {
-            self.demo.delete_floating_ip(&address.id).expect("a floating IP can be deleted");
+        // Those of every project.
+        for address in self.admin.floating_ips().expect("floating IPs can be listed") {
+            self.admin.delete_floating_ip(&address.id).expect("a floating IP can be deleted");
         }
         self.remove_policies();
         self.admin
