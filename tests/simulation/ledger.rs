@@ -244,9 +244,14 @@ impl World {
         let uid = of.metadata.uid.clone().unwrap_or_default();
         let mut ledger = self.ledger();
         let mut wrong = None;
-        let own = status.brokers.iter().filter(|broker| broker.adopted != Some(true));
-        for (ordinal, address) in own.filter_map(|b| Some((b.ordinal, b.address.clone()?))) {
-            ledger.told.entry((uid.clone(), ordinal)).or_default().insert(address);
+        for (broker, address) in status.brokers.iter().filter_map(|b| Some((b, b.address.clone()?))) {
+            let told = ledger.told.entry((uid.clone(), broker.ordinal)).or_default();
+            // The user has put an address of his own in the place of what was told, which is what I9 waits for.
+            if broker.adopted == Some(true) {
+                told.clear();
+            } else {
+                told.insert(address);
+            }
         }
         for broker in status.brokers.iter().filter(|broker| broker.state == BrokerState::Ready) {
             let (Some(id), Some(target)) = (&broker.address_id, &broker.target) else { continue };
