@@ -60,8 +60,10 @@ deny: ## Licences, sources and bans of dependencies, and known vulnerabilities w
 	scripts/deny.sh
 
 generate: ## Write what is generated
-	cargo run --quiet -- crd > crds/kafkaexternalaccesses.yaml.new
+	cargo run --quiet -- crd --kind KafkaExternalAccess > crds/kafkaexternalaccesses.yaml.new
 	mv crds/kafkaexternalaccesses.yaml.new crds/kafkaexternalaccesses.yaml
+	cargo run --quiet -- crd --kind KafkaExternalAccessClass > crds/kafkaexternalaccessclasses.yaml.new
+	mv crds/kafkaexternalaccessclasses.yaml.new crds/kafkaexternalaccessclasses.yaml
 	UPDATE=1 cargo test --quiet --test docs
 	UPDATE=1 cargo test --quiet --lib cli::
 	UPDATE=1 cargo test --quiet --test chart -- the_readme_is_current the_chart_has_the_kinds

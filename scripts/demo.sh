@@ -13,7 +13,7 @@ cargo lab up
 kubectl() { cargo lab kubectl "$@"; }
 
 say "installing the CRD, the credential and the object of examples/smallest.yaml"
-kubectl apply --server-side -f crds/kafkaexternalaccesses.yaml
+kubectl apply --server-side -f crds/
 kubectl wait --for=condition=Established crd/kafkaexternalaccesses.kafkaaccess.dev --timeout=30s
 cargo lab clouds-yaml | kubectl -n ydata create secret generic openstack --from-file=clouds.yaml=/dev/stdin --dry-run=client -o yaml | kubectl apply -f -
 kubectl apply -f examples/smallest.yaml

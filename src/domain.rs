@@ -82,6 +82,21 @@ pub struct AccessKey {
     pub name: String,
 }
 
+/// Namespace and name of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// The innermost cause says what happened; the outer ones repeat what was tried.
 pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;

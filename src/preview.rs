@@ -24,7 +24,7 @@ use crate::{
     plan::{
         Plan, Verdict,
         cost::{self, Prices},
-        desired::{Desired, desired},
+        desired::{Desired, desired_within},
         memory::Memory,
         observed::Observed,
         plan,
@@ -54,6 +54,9 @@ pub struct PlanArgs {
     /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
     #[arg(long, env = "KEA_CLUSTER_ID")]
     pub cluster_id: Option<String>,
+    /// Namespace of the operator, which the Secrets of classes are in
+    #[arg(long, env = "KEA_OPERATOR_NAMESPACE", default_value = "default")]
+    pub operator_namespace: String,
     /// What the cloud charges
     #[command(flatten)]
     pub prices: PriceArgs,
@@ -123,6 +126,8 @@ pub struct Told {
     pub prices: Option<Prices>,
     /// Which addresses of clouds may be called.
     pub reach: Reach,
+    /// Namespace of the operator, which the Secrets of classes are in.
+    pub operator_namespace: String,
 }
 
 /// What the operator would see, and what it would do.
@@ -144,10 +149,6 @@ pub async fn look(
 ) -> Result<Look, PlanError> {
     let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(cluster.client.clone(), Vec::new()));
     let object = object(subject, &*kubernetes, &cluster.namespace).await?;
-    let desired = desired(&object).map_err(|problem| PlanError::Refused {
-        reason: problem.reason.to_string(),
-        message: problem.message,
-    })?;
     let id = match &told.cluster_id {
         Some(id) => ClusterId::new(id),
         None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
@@ -155,8 +156,12 @@ pub async fn look(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(told.reach));
     let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
-    let settings = Settings { prices: told.prices, ..Settings::default() };
+    let settings =
+        Settings { prices: told.prices, operator_namespace: told.operator_namespace, ..Settings::default() };
     let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), id, vantage, settings);
+    let desired = desired_within(&object, &observer.classes(&object).await?).map_err(|problem| {
+        PlanError::Refused { reason: problem.reason.to_string(), message: problem.message }
+    })?;
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;
     let mut memory = Memory::new(clock.steady());
     memory.see(&desired, &observed, clock.steady());
@@ -176,8 +181,12 @@ pub async fn look(
 async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     let cluster = args.cluster.open().await.map_err(PlanError::Cluster)?;
     let subject = Subject { name: args.name.as_deref(), filename: args.filename.as_deref() };
-    let told =
-        Told { cluster_id: args.cluster_id.clone(), prices: args.prices.prices(), reach: args.reach.reach() };
+    let told = Told {
+        cluster_id: args.cluster_id.clone(),
+        prices: args.prices.prices(),
+        reach: args.reach.reach(),
+        operator_namespace: args.operator_namespace.clone(),
+    };
     let Look { desired, observed, decided } = look(&cluster, &subject, told, false).await?;
     let mut text = in_words(&desired, &decided);
     if let Some(prices) = &observed.prices {

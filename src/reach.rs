@@ -16,7 +16,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-pub use ipnet::IpNet;
+pub use ipnet::{IpNet, Ipv4Net};
 
 /// Metadata services that lie outside the link-local networks: Alibaba Cloud, Azure, Oracle Cloud.
 const METADATA: [Ipv4Addr; 3] =

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kafka_external_access::api::{KafkaExternalAccess, conditions::Reason};
+use kafka_external_access::api::{KafkaExternalAccess, KafkaExternalAccessClass, conditions::Reason};
 use kube::CustomResourceExt;
 use serde_json::Value;
 use strum::IntoEnumIterator;
@@ -38,13 +38,16 @@ fn the_list_of_reasons_is_current() {
 
 #[test]
 fn the_list_of_fields_is_current() {
-    let crd = serde_json::to_value(KafkaExternalAccess::crd()).expect("JSON");
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut page = "# Fields\n\nGenerated from the CustomResourceDefinition by `make generate`. `[]` stands for each entry of a list. `kubectl explain kea.spec --recursive` shows the same.\n".to_owned();
-    for part in ["spec", "status"] {
+    let mut page = "# Fields\n\nGenerated from the CustomResourceDefinitions by `make generate`. `[]` stands for each entry of a list. `kubectl explain kea.spec --recursive` shows the same.\n".to_owned();
+    let (object, class) = (KafkaExternalAccess::crd(), KafkaExternalAccessClass::crd());
+    for (crd, part, heading) in
+        [(&object, "spec", "spec"), (&object, "status", "status"), (&class, "spec", "spec of a class")]
+    {
+        let crd = serde_json::to_value(crd).expect("JSON");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let mut fields = Fields::default();
         fields.add(part, &schema["properties"][part]);
-        write!(page, "\n## {part}\n\n| field | type | what it is |\n|---|---|---|\n{}", fields.rows)
+        write!(page, "\n## {heading}\n\n| field | type | what it is |\n|---|---|---|\n{}", fields.rows)
             .expect("text");
         if !fields.rules.is_empty() {
             write!(page, "\nRules:\n\n{}", fields.rules).expect("text");

@@ -8,7 +8,7 @@ use crate::{
         limits::{BandwidthLimits, QosPolicy},
     },
     domain::{AddressId, OwnerMarker, QosPolicyId, Revision},
-    plan::{PodIdentity, failure::Cause},
+    plan::{PodIdentity, class::held_by, failure::Cause},
 };
 
 impl Actor {
@@ -19,6 +19,19 @@ impl Actor {
         new: &NewFloatingIp,
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
+        let limit = round.desired.grant.as_ref().and_then(|grant| grant.most_addresses);
+        // Several objects of the namespace may be at it, each by a list that shows room for one more.
+        let _turn = match limit {
+            Some(most) => {
+                let turn = self.observer.one_at_a_time().await;
+                let now = cloud.list().await.map_err(Cause::Cloud)?;
+                if held_by(&round.desired.key.namespace, &round.observed.cluster, &now) >= most {
+                    return Err(Cause::LookAgain("the namespace has as many addresses as its class allows"));
+                }
+                Some(turn)
+            }
+            None => None,
+        };
         self.confirm_pod(round, pod, new.binding.fixed_ip).await?;
         let made = cloud.create(self.permit()?, new).await.map_err(Cause::Cloud)?;
         tracing::info!(address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");

@@ -128,7 +128,7 @@ impl Actor {
     async fn hold_secret(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
         let WantedProvider::OpenStack { secret, .. } = &round.desired.provider else { return Ok(()) };
         let found =
-            self.kubernetes.secret(&round.desired.key.namespace, secret).await.map_err(Cause::Kubernetes)?;
+            self.kubernetes.secret(&secret.namespace, &secret.name).await.map_err(Cause::Kubernetes)?;
         let Some(found) = found else {
             return if present { Err(Cause::LookAgain("the Secret is gone")) } else { Ok(()) };
         };
@@ -141,7 +141,7 @@ impl Actor {
             return Err(Cause::LookAgain("the provider needs no cloud"));
         };
         let secret =
-            self.kubernetes.secret(&round.desired.key.namespace, secret).await.map_err(Cause::Kubernetes)?;
+            self.kubernetes.secret(&secret.namespace, &secret.name).await.map_err(Cause::Kubernetes)?;
         let secret = secret.ok_or(Cause::LookAgain("the Secret is gone"))?;
         let credential =
             credential(&secret, cloud_name).map_err(|_| Cause::LookAgain("the Secret changed"))?;

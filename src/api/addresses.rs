@@ -9,9 +9,20 @@ use super::SecretReference;
 /// Where the addresses come from and what happens to them.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.provider) != has(self.classRef)").message("set either addresses.provider or addresses.classRef"),
+    validation = Rule::new("has(self.provider) == has(oldSelf.provider)").message("addresses.provider and addresses.classRef cannot be exchanged; create another object"),
+    validation = Rule::new("!has(self.classRef) || !has(oldSelf.classRef) || self.classRef.name == oldSelf.classRef.name").message("addresses.classRef.name cannot change; create another object"),
+    validation = Rule::new("!has(self.provider) || !has(oldSelf.provider) || self.provider.type == oldSelf.provider.type").message("addresses.provider.type cannot change; create another object"),
+    validation = Rule::new("!has(self.provider) || !has(oldSelf.provider) || !has(self.provider.openstack) || !has(oldSelf.provider.openstack) || self.provider.openstack.floatingNetwork == oldSelf.provider.openstack.floatingNetwork").message("floatingNetwork cannot change: addresses belong to their network")
+)]
 pub struct Addresses {
-    /// The provider.
-    pub provider: Provider,
+    /// The provider, with a credential of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// A platform team's class instead, which holds the credential and says what this namespace may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_ref: Option<ClassReference>,
     /// What happens to addresses that are no longer in use; words and values of StatefulSet.
     #[serde(default)]
     pub retention_policy: RetentionPolicy,
@@ -45,6 +56,15 @@ pub struct Bandwidth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_000_000))]
     pub ingress_mbps: Option<u32>,
+}
+
+/// A `KafkaExternalAccessClass`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClassReference {
+    /// Its name. Cannot change.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// A provider of addresses: `type` and the member of that name.

@@ -44,7 +44,9 @@ reasons! {
     InvalidSpec: "The spec contradicts itself.", "Correct the field that the message names.";
     StatefulSetNotFound: "The StatefulSet does not exist; addresses are kept.", "Create it, or correct spec.kafka.statefulSet.name.";
     TargetInUse: "An older KafkaExternalAccess serves the same StatefulSet and listener.", "Delete one of the two.";
-    SecretNotFound: "The Secret with the credential does not exist.", "Create it in the namespace of this object.";
+    ClassNotFound: "The KafkaExternalAccessClass does not exist; nothing is touched.", "Correct addresses.classRef.name, or let the platform team create the class.";
+    NamespaceNotAllowed: "The class does not allow this namespace (any more); nothing new is bound and nothing is released.", "Let the platform team add the namespace to the class.";
+    SecretNotFound: "The Secret with the credential does not exist.", "Create it in the namespace of this object; that of a class is the platform team's.";
     SecretMalformed: "The Secret cannot be used as it is written.", "Correct the key that the message names.";
     HostNetworkRefused: "The pods use the node's network, so an address would expose the node.", "Run the brokers without hostNetwork.";
     Programmed: "Cloud and Kafka agree with the spec.", "";
@@ -59,6 +61,8 @@ reasons! {
     NetworkAmbiguous: "Several networks have that name.", "Use the network's identifier.";
     QuotaExceeded: "The project's quota of floating IPs is used up.", "Raise the quota; the next try is automatic.";
     PoolEmpty: "The external network has no free address.", "Free addresses or extend the pool; the next try is automatic.";
+    AddressLimitReached: "The namespace has as many addresses as its class allows.", "Give addresses back, or let the platform team allow more.";
+    BandwidthNotAllowed: "The class does not allow that QoS policy or so much bandwidth.", "Ask for less in addresses.bandwidth or brokers[].bandwidth, or let the platform team allow it.";
     QosPolicyNotFound: "The QoS policy does not exist or is not shared with the project.", "Correct bandwidth.qosPolicy, or ask an administrator to share the policy.";
     QosPolicyAmbiguous: "Several QoS policies have that name.", "Use the policy's identifier.";
     QosPolicyNotPermitted: "The credential may not make QoS policies.", "Ask an administrator for the policy that the message names, or for the role manager, or name a policy in bandwidth.qosPolicy.";
@@ -70,6 +74,7 @@ reasons! {
     PortAmbiguous: "Several ports have the pod's address.", "Set podNetwork.";
     PortOfAnotherProject: "The pod's port belongs to another project than the credential.", "Use a credential of the port's project.";
     AddressNotFound: "The address to adopt is not in the project.", "Correct brokers[].address.";
+    AddressNotAllowed: "The class does not let the namespace adopt that address.", "Correct brokers[].address, or let the platform team add it to adoption.";
     AddressInUse: "The address is bound by somebody else or wanted by an older object.", "Free it, or choose another.";
     AddressMissing: "Provider Static has no address for this broker.", "Set brokers[].address.";
     PortHasForeignAddress: "The pod's port holds an address that is not ours.", "Set brokers[].address to adopt it, or remove it.";

@@ -12,12 +12,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod addresses;
+mod class;
 pub mod conditions;
 mod status;
 
 pub use addresses::{
-    Addresses, Bandwidth, OpenStackProvider, Provider, ProviderType, Retention, RetentionPolicy,
-    StaticProvider,
+    Addresses, Bandwidth, ClassReference, OpenStackProvider, Provider, ProviderType, Retention,
+    RetentionPolicy, StaticProvider,
+};
+pub use class::{
+    Adoption, AllowedNamespaces, ClassLimits, ClassPrices, KafkaExternalAccessClass,
+    KafkaExternalAccessClassSpec, WhenRevoked,
 };
 pub use status::{
     BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, Cost, KafkaExternalAccessStatus, Summary,
@@ -70,8 +75,6 @@ pub const REPLACE_ANNOTATION: &str = "kafkaaccess.dev/replace";
     validation = Rule::new("!has(oldSelf.addresses) || has(self.addresses)").message("addresses cannot be removed; delete the object, which gives them back, and create one without"),
     validation = Rule::new("has(self.addresses) || !has(self.listener)").message("listener needs addresses; without them brokers are reached at their pods, by the internal listener"),
     validation = Rule::new("has(self.addresses) || !has(self.brokers) || self.brokers.all(b, !has(b.address) && !has(b.bandwidth))").message("brokers[].address and brokers[].bandwidth need addresses"),
-    validation = Rule::new("!has(self.addresses) || !has(oldSelf.addresses) || self.addresses.provider.type == oldSelf.addresses.provider.type").message("addresses.provider.type cannot change; create another object"),
-    validation = Rule::new("!has(self.addresses) || !has(oldSelf.addresses) || !has(self.addresses.provider.openstack) || !has(oldSelf.addresses.provider.openstack) || self.addresses.provider.openstack.floatingNetwork == oldSelf.addresses.provider.openstack.floatingNetwork").message("floatingNetwork cannot change: addresses belong to their network"),
     validation = Rule::new("!has(self.brokers) || self.brokers.all(b, !has(b.address) || self.brokers.exists_one(o, has(o.address) && o.address == b.address))").message("brokers[].address must be unique"),
     validation = Rule::new("!has(self.brokers) || !has(oldSelf.brokers) || self.brokers.all(b, !has(b.address) || oldSelf.brokers.all(o, o.ordinal != b.ordinal || !has(o.address) || o.address == b.address))").message("brokers[].address may be set once, then only removed"),
     validation = Rule::new("!has(self.listener) || self.listener.name != self.kafka.internalListener").message("listener.name must differ from kafka.internalListener")
@@ -102,6 +105,18 @@ pub struct KafkaExternalAccessSpec {
     /// Where the brokers' byte counters are read from. Left out: no use of bandwidth is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+}
+
+impl KafkaExternalAccessSpec {
+    /// OpenStack with a credential of the object's own namespace.
+    pub fn own_openstack(&self) -> Option<&OpenStackProvider> {
+        self.addresses.as_ref()?.provider.as_ref()?.openstack.as_ref()
+    }
+
+    /// Name of the class.
+    pub fn class(&self) -> Option<&str> {
+        Some(self.addresses.as_ref()?.class_ref.as_ref()?.name.as_str())
+    }
 }
 
 /// What the operator may do.

@@ -17,7 +17,7 @@ use crate::{
 pub async fn of(cluster: &Cluster, desired: &Desired, reach: Reach) -> Option<(u64, Option<u64>)> {
     let WantedProvider::OpenStack { cloud_name, secret, .. } = &desired.provider else { return None };
     let kubernetes = KubeApi::new(cluster.client.clone(), Vec::new());
-    let secret = kubernetes.secret(&desired.key.namespace, secret).await.ok()??;
+    let secret = kubernetes.secret(&secret.namespace, &secret.name).await.ok()??;
     let clouds = OpenStackClouds::new(Arc::new(SystemClock::default()), Arc::new(Uncounted)).reaching(reach);
     let cloud = clouds.open(&credential(&secret, cloud_name).ok()?).ok()?;
     let quota = cloud.quota().await.ok()??;

@@ -6,7 +6,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kube::CustomResourceExt;
 
 use super::{bootstrap, failed, report, show, status, top};
-use crate::{api::KafkaExternalAccess, check, hosts, preview, runtime, verify};
+use crate::{
+    api::{KafkaExternalAccess, KafkaExternalAccessClass},
+    check, hosts, preview, runtime, verify,
+};
 
 /// The program's own name.
 const PROGRAM: &str = "kafka-external-access";
@@ -40,8 +43,12 @@ enum Command {
     Hosts(hosts::HostsArgs),
     /// Prove that the operator of this cluster works; no Kafka and no cloud are needed
     Verify(verify::VerifyArgs),
-    /// Print the CustomResourceDefinition
-    Crd,
+    /// Print the CustomResourceDefinitions
+    Crd {
+        /// Only this kind
+        #[arg(long)]
+        kind: Option<String>,
+    },
     /// Run the operator
     Run(runtime::RunArgs),
     /// Print the script that completes this command line
@@ -76,7 +83,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Report(args) => report::run(args).await,
         Command::Hosts(args) => hosts::run(args).await,
         Command::Verify(args) => verify::run(args).await,
-        Command::Crd => match serde_saphyr::to_string(&KafkaExternalAccess::crd()) {
+        Command::Crd { kind } => match definitions(kind.as_deref()) {
             Ok(yaml) => {
                 show(&yaml);
                 ExitCode::SUCCESS
@@ -91,6 +98,20 @@ async fn run(command: Command) -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), PROGRAM, &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// The definitions as one YAML stream.
+fn definitions(kind: Option<&str>) -> Result<String, Box<dyn std::error::Error>> {
+    let mut texts = Vec::new();
+    for definition in [KafkaExternalAccess::crd(), KafkaExternalAccessClass::crd()] {
+        if kind.is_none_or(|kind| kind == definition.spec.names.kind) {
+            texts.push(serde_saphyr::to_string(&definition)?);
+        }
+    }
+    match texts.as_slice() {
+        [] => Err("there is no such kind".into()),
+        texts => Ok(texts.join("---\n")),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     observe::{Freshness, Observer},
     plan::{
         Action, Plan,
-        desired::{Desired, desired},
+        desired::{Desired, desired_within},
         failure::{Cause, Failure},
         memory::Memory,
         observed::Observed,
@@ -96,7 +96,8 @@ impl Reconciler {
             self.forget(key);
             return Ok(Outcome::default());
         };
-        let desired = match desired(&object) {
+        let classes = self.observer.classes(&object).await?;
+        let desired = match desired_within(&object, &classes) {
             Ok(desired) => desired,
             Err(problem) => {
                 let status = status::rejected(&object, &problem, self.clock.now());

@@ -27,7 +27,11 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use super::queue::WorkQueue;
-use crate::{api::KafkaExternalAccess, domain::AccessKey, seams::Clock};
+use crate::{
+    api::{KafkaExternalAccess, KafkaExternalAccessClass},
+    domain::AccessKey,
+    seams::Clock,
+};
 
 /// Between two looks at a Secret in use.
 const SECRET_LOOK: Duration = Duration::from_secs(10);
@@ -37,6 +41,7 @@ const SECRET_LOOK: Duration = Duration::from_secs(10);
 struct References {
     stateful_set: String,
     secrets: BTreeSet<String>,
+    class: Option<String>,
 }
 
 /// Starts and feeds the watches.
@@ -44,8 +49,13 @@ pub struct Watches {
     client: Client,
     /// Empty: the whole cluster.
     namespaces: Vec<String>,
+    /// Where the Secrets of classes are.
+    operator_namespace: String,
     queue: Arc<WorkQueue<AccessKey>>,
     clock: Arc<dyn Clock>,
+    classes: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    /// Names of the Secrets of classes in use.
+    class_secrets: Mutex<BTreeMap<String, String>>,
     index: Mutex<BTreeMap<AccessKey, References>>,
     secrets: Mutex<BTreeMap<(String, String), JoinHandle<()>>>,
     synced: Mutex<BTreeSet<&'static str>>,
@@ -59,14 +69,18 @@ impl Watches {
     pub fn new(
         client: Client,
         namespaces: Vec<String>,
+        operator_namespace: &str,
         queue: Arc<WorkQueue<AccessKey>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         Arc::new(Self {
             client,
             namespaces,
+            operator_namespace: operator_namespace.to_owned(),
             queue,
             clock,
+            classes: Mutex::default(),
+            class_secrets: Mutex::default(),
             index: Mutex::default(),
             secrets: Mutex::default(),
             synced: Mutex::default(),
@@ -145,8 +159,49 @@ impl Watches {
             // Stored under another schema: nothing can be decided about it, and the others go on.
             Err(error) => tracing::warn!(%key, %error, "an object cannot be read"),
         }
+        self.watch_classes();
         self.follow_secrets();
         self.queue.add(key);
+    }
+
+    fn class_changed(self: &Arc<Self>, class: &DeserializeGuard<KafkaExternalAccessClass>, deleted: bool) {
+        let name = class.name_any();
+        let secret = class.0.as_ref().ok().filter(|_| !deleted).and_then(|class| {
+            let openstack = class.spec.provider.openstack.as_ref()?;
+            Some(openstack.credentials_secret_ref.name.clone())
+        });
+        match secret {
+            Some(secret) => lock(&self.class_secrets).insert(name.clone(), secret),
+            None => lock(&self.class_secrets).remove(&name),
+        };
+        self.follow_secrets();
+        for (key, references) in lock(&self.index).iter() {
+            if references.class.as_ref() == Some(&name) {
+                self.queue.add(key.clone());
+            }
+        }
+    }
+
+    /// One watch for each class in use: where nobody uses one, no right to them is needed.
+    fn watch_classes(self: &Arc<Self>) {
+        let wanted: BTreeSet<String> =
+            lock(&self.index).values().filter_map(|references| references.class.clone()).collect();
+        let mut running = lock(&self.classes);
+        running.retain(|class, task| {
+            let keep = wanted.contains(class);
+            if !keep {
+                task.abort();
+                lock(&self.class_secrets).remove(class);
+            }
+            keep
+        });
+        for name in wanted {
+            running.entry(name.clone()).or_insert_with(|| {
+                let classes: Api<DeserializeGuard<KafkaExternalAccessClass>> = Api::all(self.client.clone());
+                let one = config().fields(&format!("metadata.name={name}"));
+                tokio::spawn(self.clone().follow("Class", watcher(classes, one), Self::class_changed))
+            });
+        }
     }
 
     fn stateful_set_changed(self: &Arc<Self>, set: &PartialObjectMeta<StatefulSet>, _deleted: bool) {
@@ -175,6 +230,11 @@ impl Watches {
             .flat_map(|(key, references)| {
                 references.secrets.iter().map(|name| (key.namespace.clone(), name.clone()))
             })
+            .chain(
+                lock(&self.class_secrets)
+                    .values()
+                    .map(|name| (self.operator_namespace.clone(), name.clone())),
+            )
             .collect();
         let mut running = lock(&self.secrets);
         running.retain(|secret, task| {
@@ -215,7 +275,13 @@ impl Watches {
 
     fn secret_changed(&self, namespace: &str, name: &str) {
         for (key, references) in lock(&self.index).iter() {
-            if key.namespace == namespace && references.secrets.contains(name) {
+            let own = key.namespace == namespace && references.secrets.contains(name);
+            let of_class = || {
+                let class = references.class.as_ref()?;
+                let secrets = lock(&self.class_secrets);
+                Some(namespace == self.operator_namespace && secrets.get(class)? == name)
+            };
+            if own || of_class() == Some(true) {
                 self.queue.add(key.clone());
             }
         }
@@ -228,14 +294,14 @@ fn config() -> watcher::Config {
 
 fn references(object: &KafkaExternalAccess) -> References {
     let spec = &object.spec;
-    let openstack = spec.addresses.iter().filter_map(|addresses| addresses.provider.openstack.as_ref());
-    let openstack = openstack.map(|openstack| &openstack.credentials_secret_ref);
+    let openstack = spec.own_openstack().map(|openstack| &openstack.credentials_secret_ref);
     let tls = spec.kafka.client.iter().filter_map(|client| client.tls.as_ref()).map(|tls| &tls.secret_ref);
     let sasl =
         spec.kafka.client.iter().filter_map(|client| client.sasl.as_ref()).map(|sasl| &sasl.secret_ref);
     References {
         stateful_set: spec.kafka.stateful_set.name.clone(),
-        secrets: openstack.chain(tls).chain(sasl).map(|secret| secret.name.clone()).collect(),
+        class: spec.class().map(str::to_owned),
+        secrets: openstack.into_iter().chain(tls).chain(sasl).map(|secret| secret.name.clone()).collect(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API server through kube. Every call has an own time limit, because kube by itself retries for many minutes.
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::api::{
@@ -22,7 +22,10 @@ use super::{
     stats::{NodeStats, Summary},
 };
 use crate::{
-    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    api::{
+        FINALIZER, KafkaExternalAccess, KafkaExternalAccessClass, KafkaExternalAccessStatus,
+        REPLACE_ANNOTATION,
+    },
     domain::{AccessKey, Uid},
     seams::WritePermit,
 };
@@ -157,6 +160,21 @@ impl Kubernetes for KubeApi {
             found.extend(limited(operation, api.list(&all)).await?.items);
         }
         Ok(found)
+    }
+
+    async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {
+        let api: Api<KafkaExternalAccessClass> = Api::all(self.client.clone());
+        match limited("list KafkaExternalAccessClass objects", api.list(&ListParams::default())).await {
+            Ok(list) => Ok(list.items),
+            Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn namespace_labels(&self, name: &str) -> Result<BTreeMap<String, String>, KubernetesError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let namespace = limited("read the namespace", api.get_metadata(name)).await?;
+        Ok(namespace.metadata.labels.unwrap_or_default())
     }
 
     async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {

@@ -1,5 +1,7 @@
 //! The Kubernetes calls the product makes, as one seam. Reads that decide go to the API server, never to a cache.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use json_patch::PatchOperation;
 use k8s_openapi::api::{
@@ -13,7 +15,7 @@ pub mod api;
 pub mod stats;
 
 use crate::{
-    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    api::{KafkaExternalAccess, KafkaExternalAccessClass, KafkaExternalAccessStatus},
     domain::{AccessKey, ErrorClass, Uid},
     seams::WritePermit,
 };
@@ -28,6 +30,10 @@ pub trait Kubernetes: Send + Sync {
     async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError>;
     /// All objects that the operator serves (cluster-wide, or of its namespaces). A complete list or an error.
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError>;
+    /// All classes; none where their kind is not installed.
+    async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError>;
+    /// The labels of a namespace.
+    async fn namespace_labels(&self, name: &str) -> Result<BTreeMap<String, String>, KubernetesError>;
     /// UID of the namespace `kube-system`.
     async fn cluster_uid(&self) -> Result<Uid, KubernetesError>;
     /// A StatefulSet.

@@ -119,13 +119,13 @@ impl Observer {
         pods: &BTreeMap<Ordinal, PodView>,
         freshness: Freshness,
     ) -> Result<(CloudState, Freshness), KubernetesError> {
-        let WantedProvider::OpenStack { cloud_name, secret: name, floating_network, pod_network } =
+        let WantedProvider::OpenStack { cloud_name, secret: at, floating_network, pod_network } =
             &desired.provider
         else {
             return Ok((CloudState::NotUsed, Freshness::Now));
         };
-        let namespace = &desired.key.namespace;
-        let Some(secret) = self.kubernetes.secret(namespace, name).await? else {
+        let name = &at.name;
+        let Some(secret) = self.kubernetes.secret(&at.namespace, name).await? else {
             let missing = CredentialProblem::SecretMissing { name: name.clone() };
             return Ok((CloudState::NoCredential(missing), Freshness::Now));
         };

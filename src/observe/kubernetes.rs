@@ -100,7 +100,7 @@ fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {
 fn other(object: &KafkaExternalAccess) -> OtherAccess {
     let spec = &object.spec;
     let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
-    let openstack = spec.addresses.as_ref().and_then(|addresses| addresses.provider.openstack.as_ref());
+    let openstack = spec.own_openstack();
     OtherAccess {
         key: AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
         uid: Uid::new(object.uid().unwrap_or_default()),
@@ -109,6 +109,7 @@ fn other(object: &KafkaExternalAccess) -> OtherAccess {
         target: (spec.kafka.stateful_set.name.clone(), listener),
         chosen_addresses: spec.brokers.iter().filter_map(|broker| broker.address).collect(),
         secret: openstack.map(|openstack| openstack.credentials_secret_ref.name.clone()),
+        class: spec.class().map(str::to_owned),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     seams::Clock,
 };
 
+mod classes;
 mod cloud;
 mod kafka;
 mod kubernetes;
@@ -41,6 +42,7 @@ pub struct Observer {
     reports: Mutex<BTreeMap<AccessKey, kafka::Reports>>,
     metered: Mutex<BTreeMap<AccessKey, Duration>>,
     kubelets: metering::Kubelets,
+    allocating: tokio::sync::Mutex<()>,
 }
 
 /// What the operator was told at its start.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub metrics: Duration,
     /// What the cloud charges.
     pub prices: Option<Prices>,
+    /// Where the Secrets of classes are.
+    pub operator_namespace: String,
 }
 
 impl Observer {
@@ -78,6 +82,7 @@ impl Observer {
             reports: Mutex::default(),
             metered: Mutex::default(),
             kubelets: metering::Kubelets::default(),
+            allocating: tokio::sync::Mutex::default(),
         }
     }
 
@@ -92,6 +97,7 @@ impl Observer {
         let own = kubernetes::own(object);
         let (cloud, freshness) = self.observe_cloud(desired, &own.status, &seen.pods, freshness).await?;
         let metering = self.meter(desired, &seen.pods).await;
+        let grant = desired.grant.as_ref();
         let observed = Observed {
             cluster: self.cluster.clone(),
             own,
@@ -102,7 +108,7 @@ impl Observer {
             kafka: None,
             files: seen.files,
             metering,
-            prices: self.settings.prices.clone(),
+            prices: grant.and_then(|grant| grant.prices.clone()).or_else(|| self.settings.prices.clone()),
         };
         Ok((observed, freshness))
     }

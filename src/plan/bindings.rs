@@ -29,7 +29,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Action, Held, Outside, Plan, PodIdentity, Problem, Verdict,
+    Action, Held, Outside, Plan, PodIdentity, Problem, Verdict, class,
     desired::Desired,
     exposure::{self, Exposure},
     failure::problem_of_cloud,
@@ -158,6 +158,10 @@ impl<'a> Bindings<'a> {
                 let text = format!("the project has no floating IP {address}; correct spec.brokers");
                 return self.plan.refuse(ordinal, Reason::AddressNotFound, text);
             };
+            let bound_to = target.as_ref().ok().map(|target| &target.binding);
+            if let Some(problem) = class::not_adoptable(self.desired, chosen, bound_to) {
+                return self.settle_or(ordinal, Verdict::Refused(problem));
+            }
             return self.adopt(ordinal, chosen, target);
         }
         if !self.give_up_adopted(ordinal) {
@@ -230,10 +234,9 @@ impl<'a> Bindings<'a> {
                 && ownership::is_older(other, self.desired, self.observed)
         });
         if let Some(other) = wanted_by {
-            return self.settle_or(
-                ordinal,
-                in_use(format!("{} is wanted by {}, which is older", chosen.address, other.key)),
-            );
+            let other = class::name_of(self.desired, &other.key);
+            let text = format!("{} is wanted by {other}, which is older", chosen.address);
+            return self.settle_or(ordinal, in_use(text));
         }
         let owner = ownership::owner(chosen, self.desired, self.observed);
         if owner != Owner::Foreign && owner != Owner::Ours(ordinal) && owner != Owner::TakeOver(ordinal) {
@@ -426,6 +429,9 @@ impl<'a> Bindings<'a> {
             Ok(policy) => policy,
             Err(verdict) => return self.settle_or(ordinal, verdict),
         };
+        if let Some(problem) = class::full(self.desired, self.observed, self.cloud, self.plan) {
+            return self.settle_or(ordinal, Verdict::Refused(problem));
+        }
         self.plan.wait(ordinal, Reason::InProgress, "an address is being allocated");
         self.plan.actions.push(Action::Allocate {
             ordinal,

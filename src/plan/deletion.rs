@@ -51,7 +51,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
                 plan.actions.push(Action::LetObjectGo);
             }
         }
-        WantedProvider::OpenStack { .. } => match super::seen(observed) {
+        WantedProvider::OpenStack { .. } => match super::seen(desired, observed) {
             Ok(cloud) => addresses(desired, observed, cloud, memory, now, &mut plan),
             Err(problem) => {
                 plan.problems.push(problem);
@@ -202,7 +202,7 @@ fn addresses(
     {
         plan.actions.extend(superfluous(&BTreeSet::new(), cloud, memory));
         if plan.actions.is_empty() {
-            finish(observed, memory, now, plan);
+            finish(desired, observed, memory, now, plan);
         }
     }
 }
@@ -222,7 +222,7 @@ fn bound_to_own_broker(cloud: &CloudView, ordinal: Ordinal, address: &FloatingIp
 }
 
 /// I4.
-fn finish(observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
+fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
     let never_used = memory.saw_unheld
         && !memory.allocated
         && observed.own.status.brokers.iter().all(|b| b.address_id.is_none());
@@ -239,7 +239,7 @@ fn finish(observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan)
         None if !never_used => plan.wake_in(memory::SECOND_SIGHTING),
         _ => {
             if matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held)
-                && !secret_is_used_by_others(observed)
+                && !secret_is_used_by_others(desired, observed)
             {
                 plan.actions.push(Action::LetSecretGo);
             }
@@ -248,10 +248,11 @@ fn finish(observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan)
     }
 }
 
-fn secret_is_used_by_others(observed: &Observed) -> bool {
-    let own = observed.others.iter().find(|other| other.uid == observed.own.uid);
-    observed.others.iter().any(|other| {
-        other.uid != observed.own.uid
-            && own.is_some_and(|own| own.key.namespace == other.key.namespace && own.secret == other.secret)
+fn secret_is_used_by_others(desired: &Desired, observed: &Observed) -> bool {
+    let WantedProvider::OpenStack { secret, .. } = &desired.provider else { return false };
+    ownership::others(desired, observed).any(|other| {
+        let of_namespace =
+            other.key.namespace == secret.namespace && other.secret.as_ref() == Some(&secret.name);
+        of_namespace || other.class.as_ref().is_some_and(|class| desired.classes_of_secret.contains(class))
     })
 }

@@ -6,17 +6,22 @@ use std::{
     time::Duration,
 };
 
-use super::Problem;
+use super::{
+    Problem,
+    class::{Classes, Grant},
+};
 use crate::{
     api::{
         Bandwidth, BrokerOverride, KafkaExternalAccess, KafkaExternalAccessSpec, MetricsSource, Mode,
-        OnDelete, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout, SecurityProtocol, Vantage,
-        conditions::Reason,
+        OnDelete, OpenStackProvider, Provider, ProviderType, REPLACE_ANNOTATION, RetentionPolicy, Rollout,
+        SecurityProtocol, Vantage, conditions::Reason,
     },
     cloud::limits::BandwidthLimits,
-    domain::{AccessKey, Endpoint, Ordinal, Uid},
+    domain::{AccessKey, Endpoint, Ordinal, SecretKey, Uid},
     reach::never_a_host,
 };
+
+const LONGEST_NAME: usize = 63;
 
 /// A spec that can be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,10 @@ pub struct Desired {
     pub listener: Option<WantedListener>,
     /// Where addresses come from.
     pub provider: WantedProvider,
+    /// What the class allows, where one is used.
+    pub grant: Option<Grant>,
+    /// The classes whose credential is the Secret of [`Self::provider`].
+    pub classes_of_secret: BTreeSet<String>,
     /// What happens to unused addresses.
     pub retention: RetentionPolicy,
     /// What every address may carry; `None`: whatever policy it has is left as it is.
@@ -139,7 +148,7 @@ pub enum WantedProvider {
         /// Entry of clouds.yaml.
         cloud_name: String,
         /// The Secret with the credential.
-        secret: String,
+        secret: SecretKey,
         /// External network, name or identifier.
         floating_network: String,
         /// Pods' network, name or identifier.
@@ -151,9 +160,20 @@ pub enum WantedProvider {
     PodAddresses,
 }
 
+/// Reads an object that uses no class.
+///
+/// # Errors
+/// What is wrong with the spec.
+pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
+    desired_within(object, &Classes::default())
+}
+
 /// Reads an object. The API server has checked most of it; what it let through is checked again, since a CRD may be
 /// older or newer than this program.
-pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
+///
+/// # Errors
+/// What is wrong with the spec or with its class.
+pub fn desired_within(object: &KafkaExternalAccess, classes: &Classes) -> Result<Desired, Problem> {
     let invalid = |text: String| Problem::new(Reason::InvalidSpec, text);
     let spec = &object.spec;
     let metadata = &object.metadata;
@@ -161,9 +181,24 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
     else {
         return Err(invalid("the object has no namespace, name or UID".to_owned()));
     };
+    if name.len() > LONGEST_NAME {
+        // It stands in the marker of each address, which the cloud limits to 255 characters.
+        return Err(invalid(format!(
+            "metadata.name has more than {LONGEST_NAME} characters; create the object with a shorter one"
+        )));
+    }
     let addresses = spec.addresses.as_ref();
     let bootstrap = spec.kafka.bootstrap_servers.iter().flat_map(|list| list.split(','));
     let bootstrap = bootstrap.map(|entry| entry.trim().parse::<Endpoint>()).collect::<Result<_, _>>();
+    let (provider, grant) = provider(object, classes)?;
+    let classes_of_secret = match &provider {
+        WantedProvider::OpenStack { secret, .. } => classes.of_secret(secret),
+        WantedProvider::Static | WantedProvider::PodAddresses => BTreeSet::new(),
+    };
+    let limited = |limit| grant.as_ref().map_or(Clone::clone(&limit), |grant| grant.limit(limit));
+    let limit = limited(addresses.and_then(|addresses| addresses.bandwidth.as_ref()).map(limit).transpose()?);
+    let limit_of = limits_of_brokers(spec)?.into_iter();
+    let limit_of = limit_of.filter_map(|(ordinal, limit)| Some((ordinal, limited(Some(limit))?))).collect();
     Ok(Desired {
         key: AccessKey { namespace: namespace.clone(), name: name.clone() },
         uid: Uid::new(uid),
@@ -173,10 +208,12 @@ pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
         internal_listener: spec.kafka.internal_listener.clone(),
         bootstrap: bootstrap.map_err(|error| invalid(format!("kafka.bootstrapServers: {error}")))?,
         listener: listener(spec)?,
-        provider: provider(spec)?,
+        provider,
+        grant,
+        classes_of_secret,
         retention: addresses.map(|addresses| addresses.retention_policy).unwrap_or_default(),
-        limit: addresses.and_then(|addresses| addresses.bandwidth.as_ref()).map(limit).transpose()?,
-        limit_of: limits_of_brokers(spec)?,
+        limit,
+        limit_of,
         accept_exposure: addresses.is_some_and(|addresses| addresses.accept_exposure),
         chosen_addresses: chosen_addresses(spec)?,
         advertised_hosts: advertised_hosts(spec)?,
@@ -249,7 +286,11 @@ fn metrics(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedMetrics>, Prob
     }
 }
 
-fn provider(spec: &KafkaExternalAccessSpec) -> Result<WantedProvider, Problem> {
+fn provider(
+    object: &KafkaExternalAccess,
+    classes: &Classes,
+) -> Result<(WantedProvider, Option<Grant>), Problem> {
+    let spec = &object.spec;
     let Some(addresses) = &spec.addresses else {
         if spec.listener.is_some() {
             return Err(invalid("listener needs addresses; without them brokers are reached at their pods"));
@@ -257,21 +298,42 @@ fn provider(spec: &KafkaExternalAccessSpec) -> Result<WantedProvider, Problem> {
         if spec.brokers.iter().any(|broker| broker.address.is_some() || broker.bandwidth.is_some()) {
             return Err(invalid("brokers[].address and brokers[].bandwidth need addresses"));
         }
-        return Ok(WantedProvider::PodAddresses);
+        return Ok((WantedProvider::PodAddresses, None));
     };
-    let provider = &addresses.provider;
+    match (&addresses.provider, &addresses.class_ref) {
+        (Some(provider), None) => {
+            let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+            Ok((own_provider(provider, namespace)?, None))
+        }
+        (None, Some(class)) => {
+            let (grant, openstack) = classes.grant(&class.name, object)?;
+            Ok((wanted(openstack, &classes.operator_namespace), Some(grant)))
+        }
+        _ => Err(invalid("set either addresses.provider or addresses.classRef")),
+    }
+}
+
+fn own_provider(provider: &Provider, namespace: &str) -> Result<WantedProvider, Problem> {
     match (provider.kind, &provider.openstack) {
         (ProviderType::Static, None) => Ok(WantedProvider::Static),
-        (ProviderType::OpenStack, Some(openstack)) => Ok(WantedProvider::OpenStack {
-            cloud_name: openstack.cloud_name.clone(),
-            secret: openstack.credentials_secret_ref.name.clone(),
-            floating_network: openstack.floating_network.clone(),
-            pod_network: openstack.pod_network.clone(),
-        }),
+        (ProviderType::OpenStack, Some(openstack)) => Ok(wanted(openstack, namespace)),
         (ProviderType::OpenStack, None) => Err(invalid("addresses.provider.openstack is missing")),
         (ProviderType::Static, Some(_)) => {
             Err(invalid("addresses.provider.openstack is set although type is Static"))
         }
+    }
+}
+
+/// With the Secret of a namespace.
+fn wanted(openstack: &OpenStackProvider, namespace: &str) -> WantedProvider {
+    WantedProvider::OpenStack {
+        cloud_name: openstack.cloud_name.clone(),
+        secret: SecretKey {
+            namespace: namespace.to_owned(),
+            name: openstack.credentials_secret_ref.name.clone(),
+        },
+        floating_network: openstack.floating_network.clone(),
+        pod_network: openstack.pod_network.clone(),
     }
 }
 

@@ -18,10 +18,12 @@ use crate::{
 };
 
 /// Reasons that say that the object, or what it names, cannot be served.
-const NOT_ACCEPTED: [Reason; 6] = [
+const NOT_ACCEPTED: [Reason; 8] = [
     Reason::InvalidSpec,
     Reason::StatefulSetNotFound,
     Reason::TargetInUse,
+    Reason::ClassNotFound,
+    Reason::NamespaceNotAllowed,
     Reason::SecretNotFound,
     Reason::SecretMalformed,
     Reason::HostNetworkRefused,

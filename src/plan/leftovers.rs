@@ -87,7 +87,13 @@ impl Bindings<'_> {
     }
 
     pub(super) fn orphans(&mut self) {
-        for orphan in &self.holdings.orphans {
+        let own = &self.desired.key.namespace;
+        // The project of a class holds addresses of other teams, which are not this one's business.
+        let told = |orphan: &&&FloatingIp| {
+            self.desired.grant.is_none()
+                || ownership::namespace_of(orphan).is_some_and(|namespace| namespace == *own)
+        };
+        for orphan in self.holdings.orphans.iter().filter(told) {
             let text = format!(
                 "{} ({}) is marked for an object that does not exist: {}",
                 orphan.address, orphan.id, orphan.description

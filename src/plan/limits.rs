@@ -155,6 +155,9 @@ impl Bindings<'_> {
     /// The policy that the spec wants for this broker's address; one that does not exist yet is made first.
     pub(super) fn limit_of(&mut self, ordinal: Ordinal) -> Result<Option<QosPolicyId>, Verdict> {
         let Some(limit) = self.desired.limit_for(ordinal) else { return Ok(None) };
+        if let Some(problem) = self.desired.grant.as_ref().and_then(|grant| grant.not_permitted(limit)) {
+            return Err(Verdict::Refused(problem));
+        }
         match policy(limit, self.cloud) {
             Ok(policy) => Ok(Some(policy.id.clone())),
             Err(NotYet::Refused(problem)) => Err(Verdict::Refused(problem)),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `desired.rs` | is the spec servable, and what does it want |
 //! | `bindings.rs` | which address leads to which broker |
+//! | `class.rs` | what a platform team's class allows |
 //! | `limits.rs` | how much an address may carry |
 //! | `cost.rs` | what the addresses cost |
 //! | `leftovers.rs` | what happens to addresses that no broker needs |
@@ -33,6 +34,7 @@ use crate::{
 pub use crate::cloud::Outside;
 
 mod bindings;
+pub mod class;
 mod conditions;
 pub mod cost;
 mod deletion;
@@ -93,10 +95,14 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
         plan.problems.push(problem);
         return plan;
     }
+    if class::refused(desired, observed, &mut plan) {
+        hold_first(observed, &mut plan);
+        return plan;
+    }
     match &desired.provider {
         WantedProvider::Static => bindings::stated(desired, observed, &mut plan),
         WantedProvider::PodAddresses => bindings::pods(observed, &mut plan),
-        WantedProvider::OpenStack { .. } => match seen(observed) {
+        WantedProvider::OpenStack { .. } => match seen(desired, observed) {
             Ok(cloud) => bindings::plan(desired, observed, cloud, memory, now, &mut plan),
             Err(problem) => {
                 plan.problems.push(problem);
@@ -136,16 +142,23 @@ fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem>
 }
 
 /// The cloud, or why nothing is decided about it.
-fn seen(observed: &Observed) -> Result<&CloudView, Problem> {
+fn seen<'a>(desired: &Desired, observed: &'a Observed) -> Result<&'a CloudView, Problem> {
+    let whose = match &desired.grant {
+        Some(grant) => format!("class {} cannot be used, tell the platform team: ", grant.class),
+        None => String::new(),
+    };
     match &observed.cloud {
         CloudState::Seen(view) => Ok(view),
         CloudState::NotUsed => Err(Problem::new(Reason::InvalidSpec, "the provider needs no cloud")),
         CloudState::NoCredential(CredentialProblem::SecretMissing { name }) => Err(Problem::new(
             Reason::SecretNotFound,
-            format!("Secret {name} does not exist in this namespace; create it"),
+            match desired.grant {
+                Some(_) => format!("{whose}Secret {name} does not exist in the operator's namespace"),
+                None => format!("Secret {name} does not exist in this namespace; create it"),
+            },
         )),
         CloudState::NoCredential(CredentialProblem::Malformed { name, problem }) => {
-            Err(Problem::new(Reason::SecretMalformed, format!("Secret {name}: {problem}")))
+            Err(Problem::new(Reason::SecretMalformed, format!("{whose}Secret {name}: {problem}")))
         }
         CloudState::Failed(error) => Err(failure::problem_of_cloud(error)),
     }

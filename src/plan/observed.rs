@@ -90,6 +90,8 @@ pub struct OtherAccess {
     pub chosen_addresses: BTreeSet<Ipv4Addr>,
     /// The Secret it uses, in its own namespace.
     pub secret: Option<String>,
+    /// The class it uses instead.
+    pub class: Option<String>,
 }
 
 /// The StatefulSet, as far as it matters.

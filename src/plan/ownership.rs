@@ -55,6 +55,14 @@ pub fn owner(address: &FloatingIp, desired: &Desired, observed: &Observed) -> Ow
     }
 }
 
+/// The namespace that the marker of an address names.
+pub fn namespace_of(address: &FloatingIp) -> Option<String> {
+    Marker::parse(&address.description).map(|marker| match marker {
+        Marker::Owned(marker) => marker.key.namespace,
+        Marker::Retained(marker) => marker.key.namespace,
+    })
+}
+
 /// The marker that this object writes for a broker.
 pub fn marker(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> OwnerMarker {
     OwnerMarker {

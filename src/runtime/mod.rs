@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Namespace of the leader lease
     #[arg(long, env = "KEA_LEASE_NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
+    /// Namespace of the operator, which the Secrets of classes are in. Default: that of the lease
+    #[arg(long, env = "KEA_OPERATOR_NAMESPACE")]
+    pub operator_namespace: Option<String>,
     /// Name of the leader lease
     #[arg(long, env = "KEA_LEASE_NAME", default_value = "kafka-external-access")]
     pub lease_name: String,
@@ -86,6 +89,12 @@ pub struct RunArgs {
     /// The node this replica runs on, named as the place probes are seen from
     #[arg(long, env = "NODE_NAME")]
     pub node_name: Option<String>,
+}
+
+impl RunArgs {
+    fn operator_namespace(&self) -> &str {
+        self.operator_namespace.as_ref().unwrap_or(&self.lease_namespace)
+    }
 }
 
 /// A duration of the command line.
@@ -131,7 +140,13 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     );
     let lease = Arc::new(lease);
     let queue: Arc<WorkQueue<AccessKey>> = Arc::new(WorkQueue::new(clock.clone(), random.clone()));
-    let watches = Watches::new(client.clone(), args.namespaces.clone(), queue.clone(), clock.clone());
+    let watches = Watches::new(
+        client.clone(),
+        args.namespaces.clone(),
+        args.operator_namespace(),
+        queue.clone(),
+        clock.clone(),
+    );
     watches.start();
     tokio::spawn(pages(args.listen, http::Pages { watches, metrics: metrics.clone(), lease: lease.clone() }));
     let cluster = tokio::select! {
@@ -212,7 +227,12 @@ fn reconciler(
         clock.clone(),
         cluster,
         vantage,
-        Settings { drift: args.drift_interval, metrics: args.metrics_interval, prices: args.prices.prices() },
+        Settings {
+            drift: args.drift_interval,
+            metrics: args.metrics_interval,
+            prices: args.prices.prices(),
+            operator_namespace: args.operator_namespace().to_owned(),
+        },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),

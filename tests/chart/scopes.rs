@@ -29,8 +29,8 @@ fn rules<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 /// | scope | clusterId | cluster roles | roles |
 /// |---|---|---|---|
-/// | Cluster | | objects, kube-system | lease |
-/// | Cluster | given | objects | lease |
+/// | Cluster | | objects, classes, kube-system | lease |
+/// | Cluster | given | objects, classes | lease |
 /// | Namespaces | | kube-system | lease, and objects in each |
 /// | Namespaces | given | none | lease, and objects in each |
 /// | ReleaseNamespace | given | none | lease and objects |
@@ -38,10 +38,10 @@ fn rules<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn each_scope_has_rights_just_where_it_serves() {
     let cluster = rendered(&json!({}));
     assert_eq!(served(&cluster), [""; 0]);
-    assert_eq!(rules(&cluster, "ClusterRole").len(), 9);
+    assert_eq!(rules(&cluster, "ClusterRole").len(), 11);
     assert_eq!(rules(&cluster, "Role").len(), 2, "the lease");
     let known = rendered(&json!({"clusterId": "c"}));
-    assert_eq!(rules(&known, "ClusterRole").len(), 8);
+    assert_eq!(rules(&known, "ClusterRole").len(), 10);
     assert!(arguments(&known).contains(&"--cluster-id=c"));
 
     // The release's namespace among them, and one of them twice.

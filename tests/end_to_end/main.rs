@@ -11,7 +11,9 @@ mod witness;
 mod world;
 
 mod addresses;
+mod attacks;
 mod chart;
+mod classes;
 mod cli;
 mod corrupted;
 mod fire;

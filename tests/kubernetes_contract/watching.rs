@@ -71,7 +71,7 @@ impl Queue {
     fn watching(world: &Real, client: Client) -> (Self, Arc<Watches>) {
         let queue = Arc::new(WorkQueue::new(Arc::new(SystemClock::default()), Arc::new(SystemRandom)));
         let clock = Arc::new(SystemClock::default());
-        let watches = Watches::new(client, vec![world.key().namespace], queue.clone(), clock);
+        let watches = Watches::new(client, vec![world.key().namespace], "default", queue.clone(), clock);
         watches.start();
         (Self { queue }, watches)
     }

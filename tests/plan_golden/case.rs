@@ -28,6 +28,7 @@ use kafka_external_access::{
     },
     plan::{
         Outside, PodIdentity,
+        class::Classes,
         memory::{AllocationPause, Memory},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
@@ -104,6 +105,25 @@ pub struct Case {
     /// Brokers whose byte counters were asked for in vain.
     #[serde(default)]
     unmetered: Vec<u32>,
+    /// The object uses class `shared` instead of a provider.
+    class: Option<Class>,
+}
+
+/// What the platform team wrote.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Class {
+    #[serde(default)]
+    missing: bool,
+    #[serde(default)]
+    namespaces: Value,
+    #[serde(default)]
+    adoption: Value,
+    #[serde(default)]
+    limits: Value,
+    /// Labels of the object's namespace.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 fn three() -> Option<u32> {
@@ -136,6 +156,10 @@ struct Other {
     #[serde(default)]
     same_target: bool,
     address: Option<Ipv4Addr>,
+    namespace: Option<String>,
+    /// It uses class `shared`.
+    #[serde(default)]
+    class: bool,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -226,6 +250,9 @@ impl Case {
                 "cloudName": "dev", "credentialsSecretRef": {"name": "openstack"}, "floatingNetwork": "public",
             }}},
         });
+        if self.class.is_some() {
+            spec["addresses"] = json!({"classRef": {"name": "shared"}});
+        }
         if !self.spec.is_null() {
             merge(&mut spec, &self.spec);
         }
@@ -239,6 +266,30 @@ impl Case {
             "spec": spec, "status": self.status,
         });
         serde_json::from_value(object).expect("an object")
+    }
+
+    pub fn classes(&self) -> Classes {
+        let Some(class) = &self.class else { return Classes::default() };
+        let mut object = json!({
+            "apiVersion": "kafkaaccess.dev/v1alpha1", "kind": "KafkaExternalAccessClass",
+            "metadata": {"name": "shared"},
+            "spec": {"provider": {"type": "OpenStack", "openstack": {
+                "cloudName": "dev", "credentialsSecretRef": {"name": "openstack"}, "floatingNetwork": "public",
+            }}},
+        });
+        for (field, value) in
+            [("namespaces", &class.namespaces), ("adoption", &class.adoption), ("limits", &class.limits)]
+        {
+            if !value.is_null() {
+                object["spec"][field] = value.clone();
+            }
+        }
+        let all = if class.missing { Vec::new() } else { vec![object] };
+        Classes {
+            all: all.into_iter().map(|class| serde_json::from_value(class).expect("a class")).collect(),
+            operator_namespace: "kafka-external-access".into(),
+            labels: class.labels.clone(),
+        }
     }
 
     pub fn observed(&self, object: &KafkaExternalAccess) -> Observed {
@@ -680,7 +731,10 @@ impl Case {
 
 fn other(other: &Other) -> OtherAccess {
     OtherAccess {
-        key: AccessKey { namespace: "ydata".into(), name: other.name.clone() },
+        key: AccessKey {
+            namespace: other.namespace.clone().unwrap_or_else(|| "ydata".into()),
+            name: other.name.clone(),
+        },
         uid: Uid::new(format!("uid-{}", other.name)),
         created_at: Some(if other.older { ago(7200) } else { ago(60) }),
         deleting: false,
@@ -690,6 +744,7 @@ fn other(other: &Other) -> OtherAccess {
             ("second".into(), None)
         },
         chosen_addresses: other.address.into_iter().collect(),
-        secret: Some("openstack".into()),
+        secret: (!other.class).then(|| "openstack".into()),
+        class: other.class.then(|| "shared".into()),
     }
 }

@@ -214,6 +214,7 @@ impl World {
             target: (set.into(), None),
             chosen_addresses: BTreeSet::new(),
             secret: Some(format!("credential-of-{name}")),
+            class: None,
         }
     }
 

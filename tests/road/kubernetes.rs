@@ -31,7 +31,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kafka_external_access::{
-    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    api::{
+        FINALIZER, KafkaExternalAccess, KafkaExternalAccessClass, KafkaExternalAccessStatus,
+        REPLACE_ANNOTATION,
+    },
     domain::{AccessKey, Uid},
     kubernetes::{
         Kubernetes, KubernetesError, KubernetesFault,
@@ -341,6 +344,15 @@ impl Kubernetes for ApiServer {
 
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
         Ok(self.lock().accesses.values().cloned().collect())
+    }
+
+    /// Classes are of no namespace: `tenants.rs` has them.
+    async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {
+        Ok(Vec::new())
+    }
+
+    async fn namespace_labels(&self, _: &str) -> Result<BTreeMap<String, String>, KubernetesError> {
+        Ok(BTreeMap::new())
     }
 
     async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {

@@ -7,6 +7,7 @@ mod leadership;
 mod limits;
 mod probes;
 mod tap;
+mod tenants;
 mod usage;
 mod vantage;
 mod world;

@@ -1,7 +1,7 @@
 //! Stands between the road and the simulated world: writes every call down, and can stop the road at any of them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
@@ -18,7 +18,7 @@ use k8s_openapi::api::{
     events::v1::Event,
 };
 use kafka_external_access::{
-    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    api::{KafkaExternalAccess, KafkaExternalAccessClass, KafkaExternalAccessStatus},
     cloud::{
         Change, CloudError, Clouds, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind,
         NewFloatingIp, Port,
@@ -246,6 +246,12 @@ impl Kubernetes for TappedKubernetes {
     }
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
         tapped!(self, Kubernetes, read accesses())
+    }
+    async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {
+        tapped!(self, Kubernetes, read classes())
+    }
+    async fn namespace_labels(&self, name: &str) -> Result<BTreeMap<String, String>, KubernetesError> {
+        tapped!(self, Kubernetes, read namespace_labels(name))
     }
     async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {
         tapped!(self, Kubernetes, read cluster_uid())

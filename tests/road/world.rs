@@ -343,11 +343,21 @@ fn operator(
     kubernetes: &Arc<ApiServer>,
     clock: &Arc<VirtualClock>,
 ) -> Arc<Reconciler> {
-    let clock: Arc<dyn Clock> = clock.clone();
-    let kubernetes: Arc<dyn Kubernetes> = Arc::new(TappedKubernetes(tap.clone(), kubernetes.clone()));
-    let clouds: Arc<dyn Clouds> =
-        Arc::new(TappedClouds(tap.clone(), Arc::new(SimulatedClouds(cloud.clone()))));
-    let brokers: Arc<dyn Brokers> = Arc::new(TappedBrokers(tap.clone(), brokers.clone()));
+    let clouds = Arc::new(SimulatedClouds(cloud.clone()));
+    operator_of(tap, clouds, brokers.clone(), kubernetes.clone(), clock.clone())
+}
+
+/// An operator in any world.
+pub fn operator_of(
+    tap: &Arc<Tap>,
+    clouds: Arc<dyn Clouds>,
+    brokers: Arc<dyn Brokers>,
+    kubernetes: Arc<dyn Kubernetes>,
+    clock: Arc<dyn Clock>,
+) -> Arc<Reconciler> {
+    let kubernetes: Arc<dyn Kubernetes> = Arc::new(TappedKubernetes(tap.clone(), kubernetes));
+    let clouds: Arc<dyn Clouds> = Arc::new(TappedClouds(tap.clone(), clouds));
+    let brokers: Arc<dyn Brokers> = Arc::new(TappedBrokers(tap.clone(), brokers));
     let leadership: Arc<dyn Leadership> = Arc::new(TappedLeadership { tap: tap.clone(), since: clock.now() });
     let observer = Arc::new(Observer::new(
         kubernetes.clone(),
@@ -356,7 +366,12 @@ fn operator(
         clock.clone(),
         ClusterId::new("cluster"),
         "operator at node-1".into(),
-        Settings { drift: DRIFT, metrics: Duration::from_secs(60), prices: Some(prices()) },
+        Settings {
+            drift: DRIFT,
+            metrics: Duration::from_secs(60),
+            prices: Some(prices()),
+            operator_namespace: "kafka-external-access".into(),
+        },
     ));
     let actor = Actor {
         kubernetes: kubernetes.clone(),
@@ -381,7 +396,7 @@ fn operator(
     })
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("a well-formed object")
 }
 

@@ -1,7 +1,12 @@
 //! The way of every call of a replica to the simulated servers and back: delays, losses, refusals, late effects, and the
 //! point at which a process is killed. What was sent arrives, whatever becomes of the sender meanwhile.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{channel::oneshot, future::Either};
@@ -12,7 +17,7 @@ use k8s_openapi::api::{
     events::v1::Event,
 };
 use kafka_external_access::{
-    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    api::{KafkaExternalAccess, KafkaExternalAccessClass, KafkaExternalAccessStatus},
     cloud::{
         Change, CloudError, CloudFault, Clouds, Credential, FloatingIp, FloatingIps, IngressRule,
         NetworkKind, NewFloatingIp, Port,
@@ -175,6 +180,12 @@ impl Kubernetes for Wire {
     }
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
         kube!(self, KubernetesRead, accesses())
+    }
+    async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {
+        kube!(self, KubernetesRead, classes())
+    }
+    async fn namespace_labels(&self, name: &str) -> Result<BTreeMap<String, String>, KubernetesError> {
+        kube!(self, KubernetesRead, namespace_labels(name))
     }
     async fn cluster_uid(&self) -> Result<Uid, KubernetesError> {
         kube!(self, KubernetesRead, cluster_uid())

@@ -196,7 +196,7 @@ impl World {
         let holder = LeaseHolder::new(wire.clone(), clock.clone(), "default", LEASE, &name, lasts);
         let holder = Arc::new(holder);
         let queue = Arc::new(WorkQueue::new(clock.clone(), random.clone()));
-        let settings = Settings { drift: DRIFT, metrics: Duration::from_secs(60), prices: None };
+        let settings = Settings { drift: DRIFT, metrics: Duration::from_secs(60), ..Settings::default() };
         let observer = Arc::new(Observer::new(
             wire.clone(),
             wire.clone(),

@@ -81,6 +81,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [create]
 {{- end }}
 
+{{- /* Rights to classes, which are of no namespace, and to the labels by which they select namespaces. */ -}}
+{{- define "kea.classRules" -}}
+- apiGroups: [kafkaaccess.dev]
+  resources: [kafkaexternalaccessclasses]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
+{{- end }}
+
 {{- /* Rights in the release's namespace. */ -}}
 {{- define "kea.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]

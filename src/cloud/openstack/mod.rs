@@ -10,6 +10,8 @@ use crate::{reach::Reach, seams::Clock};
 
 mod auth;
 pub mod clouds_yaml;
+#[cfg(test)]
+mod hostile;
 mod http;
 mod neutron;
 mod refusals;

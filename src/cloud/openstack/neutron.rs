@@ -78,7 +78,17 @@ impl Neutron {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
     ) -> Result<Self, CloudError> {
-        let http = Http::new(&config, reach, Limits::default(), clock.clone(), observer)?;
+        Self::limited(config, reach, Limits::default(), clock, observer)
+    }
+
+    pub(super) fn limited(
+        config: CloudConfig,
+        reach: Arc<Reach>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn CallObserver>,
+    ) -> Result<Self, CloudError> {
+        let http = Http::new(&config, reach, limits, clock.clone(), observer)?;
         let keystone = Keystone::new(config, clock.clone());
         Ok(Self { http, clock, keystone, networks: Mutex::default(), refusals: Mutex::default(), page: PAGE })
     }

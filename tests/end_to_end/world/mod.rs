@@ -73,6 +73,13 @@ impl Running {
         }
     }
 
+    fn log(&self) -> String {
+        match self {
+            Self::Process(operator) => operator.log(),
+            Self::Pods(installed) => installed.log_tail(),
+        }
+    }
+
     fn log_tail(&self) -> String {
         match self {
             Self::Process(operator) => operator.log_tail(),
@@ -154,6 +161,7 @@ impl World {
             let _ = api.delete(&name, &DeleteParams::default()).await;
         }
         crate::fire::plots::remove_all(self).await;
+        self.clean_classes().await;
         for secret in ["openstack", "openstack-2"] {
             let free = Patch::Merge(json!({"metadata": {"finalizers": []}}));
             let _ = self.secrets().patch(secret, &PatchParams::default(), &free).await;
@@ -197,6 +205,11 @@ impl World {
         }
     }
 
+    /// What the operator of this test has logged.
+    pub fn operator_log(&self) -> String {
+        self.operator.as_ref().expect("an operator").log()
+    }
+
     /// Metrics of the operator.
     pub fn scrape(&self) -> String {
         self.operator.as_ref().expect("an operator").scrape()
@@ -212,6 +225,7 @@ impl World {
             "wait",
             "--for=condition=Established",
             "crd/kafkaexternalaccesses.kafkaaccess.dev",
+            "crd/kafkaexternalaccessclasses.kafkaaccess.dev",
             "--timeout=20s",
         ];
         self.lab.kubectl(&wait).expect("the CRD is served");
