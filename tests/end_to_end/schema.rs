@@ -43,6 +43,15 @@ fn provider(provider: Value) -> Change {
     json!({"spec": {"addresses": {"provider": provider}}})
 }
 
+/// In the provider's place, and beside it.
+fn by_class(name: &str) -> Change {
+    json!({"spec": {"addresses": {"provider": null, "classRef": {"name": name}}}})
+}
+
+fn with_class(name: &str) -> Change {
+    json!({"spec": {"addresses": {"classRef": {"name": name}}}})
+}
+
 /// Each rule of the schema, with one object that it lets through and one that it refuses.
 fn cases() -> Vec<Case> {
     let nothing = || json!({});
@@ -112,6 +121,19 @@ fn cases() -> Vec<Case> {
             nothing(),
             nothing(),
             json!({"spec": {"listener": {"port": 9095}}}),
+        ),
+        new("set either addresses.provider or addresses.classRef", by_class("a"), with_class("a")),
+        edit(
+            "addresses.provider and addresses.classRef cannot be exchanged; create another object",
+            nothing(),
+            json!({"spec": {"addresses": {"acceptExposure": true}}}),
+            by_class("a"),
+        ),
+        edit(
+            "addresses.classRef.name cannot change; create another object",
+            by_class("a"),
+            json!({"spec": {"addresses": {"acceptExposure": true}}}),
+            with_class("b"),
         ),
         new(
             "listener needs addresses; without them brokers are reached at their pods, by the internal listener",
