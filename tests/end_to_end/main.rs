@@ -29,4 +29,5 @@ mod replicas;
 mod restart;
 mod rights;
 mod schema;
+mod told_apart;
 mod vantage;
