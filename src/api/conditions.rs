@@ -44,7 +44,7 @@ reasons! {
     InvalidSpec: "The spec contradicts itself.", "Correct the field that the message names.";
     StatefulSetNotFound: "The StatefulSet does not exist; addresses are kept.", "Create it, or correct spec.kafka.statefulSet.name.";
     TargetInUse: "An older KafkaExternalAccess serves the same StatefulSet and listener.", "Delete one of the two.";
-    ClassNotFound: "The KafkaExternalAccessClass does not exist; nothing is touched.", "Correct addresses.classRef.name, or let the platform team create the class.";
+    ClassNotFound: "The KafkaExternalAccessClass does not exist, or the operator serves single namespaces and so no classes; nothing is touched.", "Correct addresses.classRef.name, or let the platform team create the class.";
     NamespaceNotAllowed: "The class does not allow this namespace (any more); nothing new is bound and nothing is released.", "Let the platform team add the namespace to the class.";
     SecretNotFound: "The Secret with the credential does not exist.", "Create it in the namespace of this object; that of a class is the platform team's.";
     SecretMalformed: "The Secret cannot be used as it is written.", "Correct the key that the message names.";

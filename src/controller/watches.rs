@@ -182,8 +182,12 @@ impl Watches {
         }
     }
 
-    /// One watch for each class in use: where nobody uses one, no right to them is needed.
+    /// One watch for each class in use: where nobody uses one, no right to them is needed. Who serves single namespaces
+    /// serves no classes.
     fn watch_classes(self: &Arc<Self>) {
+        if !self.namespaces.is_empty() {
+            return;
+        }
         let wanted: BTreeSet<String> =
             lock(&self.index).values().filter_map(|references| references.class.clone()).collect();
         let mut running = lock(&self.classes);

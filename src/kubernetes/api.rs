@@ -163,6 +163,10 @@ impl Kubernetes for KubeApi {
     }
 
     async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {
+        // They are of the whole cluster; who serves single namespaces has no right to see them.
+        if !self.namespaces.is_empty() {
+            return Ok(Vec::new());
+        }
         let api: Api<KafkaExternalAccessClass> = Api::all(self.client.clone());
         match limited("list KafkaExternalAccessClass objects", api.list(&ListParams::default())).await {
             Ok(list) => Ok(list.items),

@@ -30,7 +30,7 @@ pub trait Kubernetes: Send + Sync {
     async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError>;
     /// All objects that the operator serves (cluster-wide, or of its namespaces). A complete list or an error.
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError>;
-    /// All classes; none where their kind is not installed.
+    /// All classes; none where their kind is not installed, or the operator serves single namespaces only.
     async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError>;
     /// The labels of a namespace.
     async fn namespace_labels(&self, name: &str) -> Result<BTreeMap<String, String>, KubernetesError>;

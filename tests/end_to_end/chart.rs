@@ -187,14 +187,16 @@ fn upgrade_rollback_and_uninstallation_lose_nothing() {
             |ledger: &BTreeMap<u32, FloatingIp>| ledger.values().map(|a| a.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&world.ledger()), ids(&addresses));
         assert_eq!(world.neutron.mutations(), []);
-        let left = ["get", "all,serviceaccounts,roles,rolebindings,leases", "--output", "name"];
-        let left = world.installed().kubectl(&left);
-        let left: Vec<&str> = left.lines().filter(|name| name.contains(RELEASE)).collect();
-        assert_eq!(
-            left,
-            ["lease.coordination.k8s.io/kafka-external-access"],
-            "made by the operator, not by helm"
-        );
+        // Made by the operator, not by helm; pods take their time to end.
+        let only = ["lease.coordination.k8s.io/kafka-external-access"];
+        let what = ["get", "all,serviceaccounts,roles,rolebindings,leases", "--output", "name"];
+        world
+            .eventually("nothing but the lease is left", READY, async || {
+                let left = world.installed().kubectl(&what);
+                let left: Vec<&str> = left.lines().filter(|name| name.contains(RELEASE)).collect();
+                if left == only { Ok(()) } else { Err(left.join(" ")) }
+            })
+            .await;
 
         world.installed().upgrade(CHART, &json!({}));
         // It lets go of an object that is older than itself only after five minutes: the test ends here.

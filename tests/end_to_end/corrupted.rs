@@ -12,8 +12,11 @@ use crate::world::{NAME, World, held, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 
+/// Address and identifier of each broker, and the bootstrap servers.
+type Told = (BTreeMap<u32, (String, String)>, String);
+
 /// Ordinal and address of each broker, and what clients begin with.
-fn told(object: &KafkaExternalAccess) -> Option<(BTreeMap<u32, (String, String)>, String)> {
+fn told(object: &KafkaExternalAccess) -> Option<Told> {
     let status = object.status.as_ref()?;
     let broker = |broker: &kafka_external_access::api::BrokerStatus| {
         Some((broker.ordinal, (broker.address.clone()?.to_string(), broker.address_id.clone()?.to_string())))

@@ -18,6 +18,7 @@ mod cli;
 mod corrupted;
 mod fire;
 mod first_steps;
+mod generated;
 mod hosts;
 mod kraft;
 mod limits;

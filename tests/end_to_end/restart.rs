@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, Pod},
+    events::v1::Event,
+};
 use kafka_external_access::{
     api::BrokerState,
     listeners::restart::template::{BEFORE, rolling},
@@ -31,6 +35,8 @@ use crate::{
 const KRAFT: &str = "ydata-restart";
 const CONTROLLERS: &str = "ydata-controllers";
 const ROLLED: Duration = Duration::from_secs(240);
+/// The ConfigMap with a file for each broker.
+const FILES: &str = "kafka-external-access";
 const SOON: Duration = Duration::from_secs(60);
 
 /// What happened to the brokers' pods of a namespace.
@@ -286,6 +292,21 @@ fn the_template_stays_the_users() {
         world.create(restart).await;
         world.condition("Ready", "True", ROLLED).await;
         let restarts = told(world, NAMESPACE, "Restarted").await;
+
+        // A broker that starts without its file does not come up: what somebody empties is written again at once.
+        let maps: Api<ConfigMap> = Api::namespaced(world.kube.clone(), NAMESPACE);
+        let files = maps.get(FILES).await.expect("the files").data;
+        maps.patch(FILES, &PatchParams::default(), &Patch::Merge(json!({"data": null})))
+            .await
+            .expect("emptied");
+        world
+            .eventually("the files are there again", SOON, async || {
+                let now = maps.get(FILES).await.expect("the files").data;
+                if now == files { Ok(()) } else { Err(now) }
+            })
+            .await;
+        world.condition("Ready", "True", SOON).await;
+        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "and nobody restarts for it");
 
         let upgrade = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "kafka", "env": [{"name": "UPGRADED", "value": "yes"}]}]}}}});

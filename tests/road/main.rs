@@ -1,7 +1,6 @@
 //! The whole road in process: observe, plan, act and report against a simulated Kubernetes, cloud and Kafka.
 
 mod brokers;
-#[allow(dead_code, reason = "shared with tests/simulation")]
 mod kubernetes;
 mod leadership;
 mod limits;

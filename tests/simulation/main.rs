@@ -9,7 +9,6 @@ mod executor;
 mod faults;
 mod goal;
 #[path = "../road/kubernetes.rs"]
-#[allow(dead_code, reason = "shared with tests/road")]
 mod kubernetes;
 mod ledger;
 mod scenarios;
