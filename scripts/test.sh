@@ -11,10 +11,11 @@ failed=()
 times=()
 last=
 
-# Four labs keep two cores busy: much of a test is waiting. The first is the one of `cargo lab up`.
+# Three labs keep two cores busy: much of a test is waiting, and with more of them brokers wait for the processor. The
+# first is the one of `cargo lab up`.
 base=${XDG_STATE_HOME:-$HOME/.local/state}
 homes=("$base")
-for number in 2 3 4; do homes+=("$base/kafka-external-access-lab-$number"); done
+for number in 2 3; do homes+=("$base/kafka-external-access-lab-$number"); done
 LAB_STATE_HOMES=$(IFS=:; echo "${homes[*]}")
 export LAB_STATE_HOMES
 
