@@ -24,7 +24,7 @@ use crate::{
     plan::{
         Plan, Verdict,
         cost::{self, Prices},
-        desired::{Desired, desired_within},
+        desired::{Desired, desired},
         memory::Memory,
         observed::Observed,
         plan,
@@ -159,7 +159,7 @@ pub async fn look(
     let settings =
         Settings { prices: told.prices, operator_namespace: told.operator_namespace, ..Settings::default() };
     let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), id, vantage, settings);
-    let desired = desired_within(&object, &observer.classes(&object).await?).map_err(|problem| {
+    let desired = desired(&object, &observer.classes(&object).await?).map_err(|problem| {
         PlanError::Refused { reason: problem.reason.to_string(), message: problem.message }
     })?;
     let (mut observed, _) = observer.observe(&object, &desired, Freshness::Now).await?;

@@ -19,7 +19,7 @@ use crate::{
     observe::{Freshness, Observer},
     plan::{
         Action, Plan,
-        desired::{Desired, desired_within},
+        desired::{Desired, desired},
         failure::{Cause, Failure},
         memory::Memory,
         observed::Observed,
@@ -97,7 +97,7 @@ impl Reconciler {
             return Ok(Outcome::default());
         };
         let classes = self.observer.classes(&object).await?;
-        let desired = match desired_within(&object, &classes) {
+        let desired = match desired(&object, &classes) {
             Ok(desired) => desired,
             Err(problem) => {
                 let status = status::rejected(&object, &problem, self.clock.now());

@@ -190,22 +190,12 @@ impl Watches {
         }
         let wanted: BTreeSet<String> =
             lock(&self.index).values().filter_map(|references| references.class.clone()).collect();
-        let mut running = lock(&self.classes);
-        running.retain(|class, task| {
-            let keep = wanted.contains(class);
-            if !keep {
-                task.abort();
-                lock(&self.class_secrets).remove(class);
-            }
-            keep
+        run_only(&mut lock(&self.classes), &wanted, |name| {
+            let classes: Api<DeserializeGuard<KafkaExternalAccessClass>> = Api::all(self.client.clone());
+            let one = config().fields(&format!("metadata.name={name}"));
+            tokio::spawn(self.clone().follow("Class", watcher(classes, one), Self::class_changed))
         });
-        for name in wanted {
-            running.entry(name.clone()).or_insert_with(|| {
-                let classes: Api<DeserializeGuard<KafkaExternalAccessClass>> = Api::all(self.client.clone());
-                let one = config().fields(&format!("metadata.name={name}"));
-                tokio::spawn(self.clone().follow("Class", watcher(classes, one), Self::class_changed))
-            });
-        }
+        lock(&self.class_secrets).retain(|class, _| wanted.contains(class));
     }
 
     fn stateful_set_changed(self: &Arc<Self>, set: &PartialObjectMeta<StatefulSet>, _deleted: bool) {
@@ -240,19 +230,9 @@ impl Watches {
                     .map(|name| (self.operator_namespace.clone(), name.clone())),
             )
             .collect();
-        let mut running = lock(&self.secrets);
-        running.retain(|secret, task| {
-            let keep = wanted.contains(secret);
-            if !keep {
-                task.abort();
-            }
-            keep
+        run_only(&mut lock(&self.secrets), &wanted, |(namespace, name)| {
+            tokio::spawn(self.clone().follow_secret(namespace.clone(), name.clone()))
         });
-        for (namespace, name) in wanted {
-            running
-                .entry((namespace.clone(), name.clone()))
-                .or_insert_with(|| tokio::spawn(self.clone().follow_secret(namespace, name)));
-        }
     }
 
     /// Looks whether the Secret has come, changed or gone, from the API server's cache and without its content.
@@ -289,6 +269,24 @@ impl Watches {
                 self.queue.add(key.clone());
             }
         }
+    }
+}
+
+/// Ends the tasks that nobody wants any more, and starts those that are missing.
+fn run_only<K: Ord + Clone>(
+    running: &mut BTreeMap<K, JoinHandle<()>>,
+    wanted: &BTreeSet<K>,
+    start: impl Fn(&K) -> JoinHandle<()>,
+) {
+    running.retain(|key, task| {
+        let keep = wanted.contains(key);
+        if !keep {
+            task.abort();
+        }
+        keep
+    });
+    for key in wanted {
+        running.entry(key.clone()).or_insert_with(|| start(key));
     }
 }
 

@@ -253,7 +253,8 @@ mod tests {
                 {"name": "kafka", "env": [{"name": "KAFKA_LISTENERS", "value": "INTERNAL://:9092"}]},
                 {"name": "exporter", "ports": [{"containerPort": 9404}]}]}}}});
         let set: StatefulSet = serde_json::from_value(set).expect("a StatefulSet");
-        let desired = crate::plan::desired::desired(&object).expect("a servable spec");
+        let desired = crate::plan::desired::desired(&object, &crate::plan::class::Classes::default())
+            .expect("a servable spec");
         let view = stateful_set_view(&set, &desired);
         assert_eq!((view.internal_port, view.listening_ports), (Some(9092), BTreeSet::from([9092, 9404])));
     }

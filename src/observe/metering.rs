@@ -15,7 +15,7 @@ use crate::{
     kafka::traffic::{Meter, Traffic, TrafficError},
     kubernetes::{KubernetesError, KubernetesFault, stats::NodeStats},
     plan::{
-        desired::{Desired, WantedMetrics},
+        desired::{Desired, MetricsEndpoint, WantedMetrics},
         observed::{Metering, PodView},
         usage::{Sample, Source},
     },
@@ -54,7 +54,7 @@ impl Observer {
             return Metering { interval, readings: BTreeMap::new() };
         }
         let readings = match metrics {
-            WantedMetrics::Endpoint { .. } => self.by_endpoints(desired, metrics, pods).await,
+            WantedMetrics::Endpoint(endpoint) => self.by_endpoints(desired, endpoint, pods).await,
             WantedMetrics::Kubelet => self.by_kubelets(pods).await,
         };
         Metering { interval, readings }
@@ -63,19 +63,18 @@ impl Observer {
     async fn by_endpoints(
         &self,
         desired: &Desired,
-        metrics: &WantedMetrics,
+        endpoint: &MetricsEndpoint,
         pods: &BTreeMap<Ordinal, PodView>,
     ) -> Readings {
-        let WantedMetrics::Endpoint { port, path, sent, received } = metrics else { return Readings::new() };
         let listener =
             desired.listener.as_ref().map_or(&desired.internal_listener, |listener| &listener.name);
         let running = pods.iter().filter(|(_, pod)| !pod.terminating);
         let readings = running.filter_map(|(ordinal, pod)| {
             let meter = Meter {
-                at: SocketAddr::new(IpAddr::V4(pod.ip?), *port),
-                path: path.clone(),
-                sent: sent.clone(),
-                received: received.clone(),
+                at: SocketAddr::new(IpAddr::V4(pod.ip?), endpoint.port),
+                path: endpoint.path.clone(),
+                sent: endpoint.sent.clone(),
+                received: endpoint.received.clone(),
                 listener: listener.clone(),
             };
             Some(async move {

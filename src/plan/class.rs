@@ -17,7 +17,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
     time::Duration,
 };
 
@@ -227,22 +226,17 @@ pub fn full(desired: &Desired, observed: &Observed, cloud: &CloudView, plan: &Pl
 pub fn not_adoptable(desired: &Desired, chosen: &FloatingIp, bound_to: Option<&Binding>) -> Option<Problem> {
     let bound = bound_to.is_some() && chosen.binding.as_ref() == bound_to;
     let grant = desired.grant.as_ref().filter(|_| !bound)?;
-    grant.not_adoptable(chosen.address, &desired.key.namespace)
+    let may = grant.adoption.iter().any(|network| network.contains(&chosen.address));
+    (!may).then(|| {
+        let text = format!(
+            "class {} does not let namespace {} adopt {}; correct brokers[].address, or let the platform team add it to adoption",
+            grant.class, desired.key.namespace, chosen.address
+        );
+        Problem::new(Reason::AddressNotAllowed, text)
+    })
 }
 
 impl Grant {
-    /// Why an address may not be adopted.
-    fn not_adoptable(&self, address: Ipv4Addr, namespace: &str) -> Option<Problem> {
-        let may = self.adoption.iter().any(|network| network.contains(&address));
-        (!may).then(|| {
-            let text = format!(
-                "class {} does not let namespace {namespace} adopt {address}; correct brokers[].address, or let the platform team add it to adoption",
-                self.class
-            );
-            Problem::new(Reason::AddressNotAllowed, text)
-        })
-    }
-
     /// Why an address may not carry so much.
     pub fn not_permitted(&self, limit: &WantedLimit) -> Option<Problem> {
         let text = match limit {

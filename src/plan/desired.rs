@@ -126,18 +126,22 @@ pub struct WantedListener {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WantedMetrics {
     /// At an endpoint of each broker's pod.
-    Endpoint {
-        /// Its port.
-        port: u16,
-        /// Its path.
-        path: String,
-        /// Counter of bytes sent.
-        sent: String,
-        /// Counter of bytes received.
-        received: String,
-    },
+    Endpoint(MetricsEndpoint),
     /// With the kubelets.
     Kubelet,
+}
+
+/// Where each broker's pod shows its counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsEndpoint {
+    /// Its port.
+    pub port: u16,
+    /// Its path.
+    pub path: String,
+    /// Counter of bytes sent.
+    pub sent: String,
+    /// Counter of bytes received.
+    pub received: String,
 }
 
 /// Where addresses come from.
@@ -160,20 +164,12 @@ pub enum WantedProvider {
     PodAddresses,
 }
 
-/// Reads an object that uses no class.
-///
-/// # Errors
-/// What is wrong with the spec.
-pub fn desired(object: &KafkaExternalAccess) -> Result<Desired, Problem> {
-    desired_within(object, &Classes::default())
-}
-
 /// Reads an object. The API server has checked most of it; what it let through is checked again, since a CRD may be
 /// older or newer than this program.
 ///
 /// # Errors
 /// What is wrong with the spec or with its class.
-pub fn desired_within(object: &KafkaExternalAccess, classes: &Classes) -> Result<Desired, Problem> {
+pub fn desired(object: &KafkaExternalAccess, classes: &Classes) -> Result<Desired, Problem> {
     let invalid = |text: String| Problem::new(Reason::InvalidSpec, text);
     let spec = &object.spec;
     let metadata = &object.metadata;
@@ -276,12 +272,12 @@ fn metrics(spec: &KafkaExternalAccessSpec) -> Result<Option<WantedMetrics>, Prob
     let Some(metrics) = &spec.metrics else { return Ok(None) };
     match (metrics.source, metrics.port) {
         (MetricsSource::Kubelet, None) => Ok(Some(WantedMetrics::Kubelet)),
-        (MetricsSource::Endpoint, Some(port)) => Ok(Some(WantedMetrics::Endpoint {
+        (MetricsSource::Endpoint, Some(port)) => Ok(Some(WantedMetrics::Endpoint(MetricsEndpoint {
             port,
             path: metrics.path.clone(),
             sent: metrics.sent_bytes.clone(),
             received: metrics.received_bytes.clone(),
-        })),
+        }))),
         _ => Err(invalid("metrics.port must be set exactly when metrics.source is Endpoint")),
     }
 }

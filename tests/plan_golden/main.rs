@@ -14,7 +14,7 @@ use kafka_external_access::{
     },
     plan::{
         Plan, Problem, Verdict,
-        desired::desired_within,
+        desired::desired,
         plan,
         status::{rejected, status},
     },
@@ -49,7 +49,7 @@ fn verdict(verdict: &Verdict) -> String {
 
 fn decide(case: &Case) -> String {
     let object = case.object();
-    let desired = match desired_within(&object, &case.classes()) {
+    let desired = match desired(&object, &case.classes()) {
         Ok(desired) => desired,
         Err(problem) => {
             let status = rejected(&object, &problem, case::now());
@@ -161,7 +161,7 @@ fn checks_find_what_is_written_and_how_to_mend_it() {
         let Ok(expected) = fs::read_to_string(&file) else { continue };
         seen += 1;
         let object = case.object();
-        let desired = desired_within(&object, &case.classes()).expect("a spec that can be served");
+        let desired = desired(&object, &case.classes()).expect("a spec that can be served");
         let observed = case.observed(&object);
         let plan = plan(&desired, &observed, &case.memory(), case::now());
         let looked =

@@ -15,6 +15,7 @@ use kafka_external_access::{
     domain::AddressId,
     plan::{
         Action, Plan, Verdict,
+        class::Classes,
         desired::{Desired, desired},
         failure::Failure,
         memory::Memory,
@@ -67,7 +68,7 @@ impl Operator {
             if self.world.gone {
                 return (tried, Plan::default());
             }
-            let desired = desired(&self.world.object).expect("a servable spec");
+            let desired = desired(&self.world.object, &Classes::default()).expect("a servable spec");
             let (observed, decided) = self.look(&desired, &failures);
             rules::plan_is_allowed(&self.world, &desired, &decided);
             let due = due(&decided, &failures);

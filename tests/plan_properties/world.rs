@@ -24,6 +24,7 @@ use kafka_external_access::{
     },
     plan::{
         Action, Plan, PodIdentity,
+        class::Classes,
         desired::{WantedLimit, desired},
         failure::Cause,
         observed::{
@@ -138,7 +139,7 @@ impl World {
 
     fn policies_asked_for(&self) -> BTreeMap<String, Result<Vec<QosPolicy>, CloudError>> {
         let recorded = self.object.status.iter().flat_map(|status| status.managed_policies.clone());
-        let wanted = desired(&self.object).ok();
+        let wanted = desired(&self.object, &Classes::default()).ok();
         let wanted = wanted.iter().flat_map(|desired| desired.limits()).map(WantedLimit::policy);
         let named = |name: &String| self.policies.iter().filter(|p| p.name == *name).cloned().collect();
         wanted.chain(recorded).map(|name| (name.clone(), Ok(named(&name)))).collect()
