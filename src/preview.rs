@@ -13,10 +13,13 @@ use clap::Args;
 use crate::{
     api::{Cost, KafkaExternalAccess},
     cli::{
-        cluster::{Cluster, ClusterArgs},
+        cluster::{Cluster, ClusterArgs, OperatorArgs},
         show,
     },
-    cloud::openstack::{CallObserver, CallOutcome, OpenStackClouds},
+    cloud::{
+        Clouds,
+        openstack::{CallObserver, CallOutcome, OpenStackClouds},
+    },
     domain::{AccessKey, ClusterId},
     kafka::admin::TcpBrokers,
     kubernetes::{Kubernetes, KubernetesError, api::KubeApi},
@@ -54,9 +57,9 @@ pub struct PlanArgs {
     /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
     #[arg(long, env = "KEA_CLUSTER_ID")]
     pub cluster_id: Option<String>,
-    /// Namespace of the operator, which the Secrets of classes are in
-    #[arg(long, env = "KEA_OPERATOR_NAMESPACE", default_value = "default")]
-    pub operator_namespace: String,
+    /// Where the operator runs
+    #[command(flatten)]
+    pub operator: OperatorArgs,
     /// What the cloud charges
     #[command(flatten)]
     pub prices: PriceArgs,
@@ -138,6 +141,10 @@ pub struct Look {
     pub observed: Observed,
     /// What would be done.
     pub decided: Plan,
+    /// The API server that was asked.
+    pub kubernetes: Arc<dyn Kubernetes>,
+    /// The clouds that were asked, with the logins that were made.
+    pub clouds: Arc<dyn Clouds>,
 }
 
 /// Looks as the operator does, and at the cluster's topics where asked to.
@@ -154,11 +161,13 @@ pub async fn look(
         None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let clouds = Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(told.reach));
+    let clouds: Arc<dyn Clouds> =
+        Arc::new(OpenStackClouds::new(clock.clone(), Arc::new(Uncounted)).reaching(told.reach));
     let (brokers, vantage) = (Arc::new(TcpBrokers), "this machine".to_owned());
     let settings =
         Settings { prices: told.prices, operator_namespace: told.operator_namespace, ..Settings::default() };
-    let observer = Observer::new(kubernetes, clouds, brokers, clock.clone(), id, vantage, settings);
+    let observer =
+        Observer::new(kubernetes.clone(), clouds.clone(), brokers, clock.clone(), id, vantage, settings);
     let desired = desired(&object, &observer.classes(&object).await?).map_err(|problem| {
         PlanError::Refused { reason: problem.reason.to_string(), message: problem.message }
     })?;
@@ -175,7 +184,7 @@ pub async fn look(
         observer.ask_cluster(client, &desired, &mut observed).await?;
         decided = plan(&desired, &observed, &memory, clock.steady());
     }
-    Ok(Look { desired, observed, decided })
+    Ok(Look { desired, observed, decided, kubernetes, clouds })
 }
 
 async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
@@ -185,9 +194,9 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
         cluster_id: args.cluster_id.clone(),
         prices: args.prices.prices(),
         reach: args.reach.reach(),
-        operator_namespace: args.operator_namespace.clone(),
+        operator_namespace: args.operator.operator_namespace.clone(),
     };
-    let Look { desired, observed, decided } = look(&cluster, &subject, told, false).await?;
+    let Look { desired, observed, decided, .. } = look(&cluster, &subject, told, false).await?;
     let mut text = in_words(&desired, &decided);
     if let Some(prices) = &observed.prices {
         text.push_str(&costs(prices, &desired, &observed));
@@ -267,7 +276,7 @@ fn in_words(desired: &Desired, decided: &Plan) -> String {
 }
 
 /// Calls of one command are nobody's metric.
-pub struct Uncounted;
+struct Uncounted;
 
 impl CallObserver for Uncounted {
     fn called(&self, _: &'static str, _: CallOutcome, _: Duration) {}

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     cli::{
         Output,
-        cluster::ClusterArgs,
+        cluster::{ClusterArgs, OperatorArgs},
         connect::{ConnectArgs, seconds},
         failed, show,
     },
@@ -56,9 +56,9 @@ pub struct CheckArgs {
     /// Which addresses of clouds may be called
     #[command(flatten)]
     pub reach: ReachArgs,
-    /// Namespace of the operator, which the Secrets of classes are in
-    #[arg(long, env = "KEA_OPERATOR_NAMESPACE", default_value = "default")]
-    pub operator_namespace: String,
+    /// Where the operator runs
+    #[command(flatten)]
+    pub operator: OperatorArgs,
     /// How this machine talks to the brokers, with --bootstrap
     #[command(flatten)]
     pub connect: ConnectArgs,
@@ -103,10 +103,10 @@ async fn looked(args: &CheckArgs) -> Result<Vec<Category>, String> {
     }
     let subject = Subject { name: args.name.as_deref(), filename: args.filename.as_deref() };
     if args.name.is_some() || args.filename.is_some() {
-        let operator_namespace = args.operator_namespace.clone();
+        let operator_namespace = args.operator.operator_namespace.clone();
         let told = Told { reach: args.reach.reach(), operator_namespace, ..Told::default() };
         let looked = look(&cluster, &subject, told, true).await.map_err(|error| error.to_string())?;
-        let quota = quota::of(&cluster, &looked.desired, args.reach.reach()).await;
+        let quota = quota::of(&looked).await;
         categories.extend(inside::categories(&inside::Looked {
             desired: &looked.desired,
             observed: &looked.observed,

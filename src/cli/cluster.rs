@@ -25,6 +25,14 @@ pub struct ClusterArgs {
     pub kubeconfig: Option<PathBuf>,
 }
 
+/// Where the operator runs
+#[derive(Args, Clone, Debug)]
+pub struct OperatorArgs {
+    /// Namespace of the operator, which the Secrets of classes are in
+    #[arg(long, env = "KEA_OPERATOR_NAMESPACE", default_value = "default")]
+    pub operator_namespace: String,
+}
+
 /// An API server and a namespace.
 pub struct Cluster {
     /// The client.

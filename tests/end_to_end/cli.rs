@@ -138,17 +138,9 @@ fn hand_out(world: &World, plugin: &Plugin) {
     let write = ["-n", NAMESPACE, "exec", "-i", "client", "--", "sh", "-c", "cat > /tmp/client.properties"];
     world.lab.command("kubectl").args(write).text_with_input(java.as_bytes()).expect("a file in the pod");
     let servers = java.lines().find_map(|line| line.strip_prefix("bootstrap.servers=")).expect("servers");
-    let ask = ["--bootstrap-server", servers, "--command-config", "/tmp/client.properties"];
-    let tool = [
-        "-n",
-        NAMESPACE,
-        "exec",
-        "client",
-        "--",
-        "kafka-run-class.sh",
-        "kafka.admin.BrokerApiVersionsCommand",
-    ];
-    let told = world.lab.kubectl(&[&tool[..], &ask[..]].concat()).expect("the Java client takes the file");
+    let with_file = ["--command-config", "/tmp/client.properties"];
+    let told = world.kafka_tool_at(servers, "kafka.admin.BrokerApiVersionsCommand", &with_file);
+    let told = told.expect("the Java client takes the file");
     assert_eq!(told.matches("isFenced: false").count().max(told.matches("(id: ").count()), 3, "{told}");
     let (druid, _) = plugin.run(world, "bootstrap kafka -n ydata --for druid --topic orders");
     let druid: serde_json::Value = serde_json::from_str(&druid).expect("JSON");

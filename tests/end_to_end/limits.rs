@@ -13,7 +13,7 @@ use kafka_external_access::{
     },
 };
 use lab::kubernetes::NODE;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{NAMESPACE, World, in_lab};
 
@@ -169,8 +169,24 @@ async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bo
         .await
 }
 
-/// The virtual machine sends 100 MB to the first partition of the topic.
-fn load(world: &World, server: &str, topic: &str) -> Child {
+/// Brokers behind 20 Mbit/s, whose use is read as `metrics` says, and a virtual machine that sends 100 MB to broker 2:
+/// 40 seconds at the limit.
+async fn loaded(world: &mut World, metrics: Value, name: &str) -> Child {
+    world.apply_credential(&world.cloud.facts().demo.clone()).await;
+    world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
+    world.start_operator();
+    world
+        .create(|object| {
+            object["spec"]["addresses"]["bandwidth"] = json!({"qosPolicy": "end-to-end-20"});
+            object["spec"]["metrics"] = metrics;
+        })
+        .await;
+    let object = world.condition("Ready", "True", READY).await;
+    let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
+    let topic = format!("{name}-{}", std::process::id());
+    let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1:0"];
+    world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
+    world.cloud.settle().expect("the router follows");
     let line = format!(
         "yes {} | head -c 100000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
         "x".repeat(RECORD - 1)
@@ -190,24 +206,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
             "template": {"spec": {"containers": [{"name": "kafka", "env": [{"name": "KAFKA_OPTS", "value": agent}]}]}},
         }});
         world.change_brokers(exporter).await;
-        world.apply_credential(&world.cloud.facts().demo.clone()).await;
-        world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
-        world.start_operator();
-        world
-            .create(|object| {
-                object["spec"]["addresses"]["bandwidth"] = json!({"qosPolicy": "end-to-end-20"});
-                object["spec"]["metrics"] = json!({"port": 9404});
-            })
-            .await;
-        let object = world.condition("Ready", "True", READY).await;
-        let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
-        let topic = format!("usage-{}", std::process::id());
-        let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1:0"];
-        world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
-        world.cloud.settle().expect("the router follows");
-
-        // 40 seconds at the limit.
-        let mut load = load(world, &server, &topic);
+        let mut load = loaded(world, json!({"port": 9404}), "usage").await;
         let brokers = used(world, "the use nears the limit", |told| told.near_limit == Some(true)).await;
         let told = brokers[2].bandwidth.clone().expect("told");
         assert_eq!(told.limit_ingress_mbps, Some(20), "{told:?}");
@@ -238,22 +237,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
 #[test]
 fn the_traffic_of_pods_is_read_from_the_kubelet_where_brokers_show_no_counters() {
     in_lab("kubelet", async |world| {
-        world.apply_credential(&world.cloud.facts().demo.clone()).await;
-        world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
-        world.start_operator();
-        world
-            .create(|object| {
-                object["spec"]["addresses"]["bandwidth"] = json!({"qosPolicy": "end-to-end-20"});
-                object["spec"]["metrics"] = json!({"source": "Kubelet"});
-            })
-            .await;
-        let object = world.condition("Ready", "True", READY).await;
-        let server = object.status.and_then(|status| status.bootstrap_servers).expect("bootstrap servers");
-        let topic = format!("kubelet-{}", std::process::id());
-        let placed = ["--create", "--topic", &topic, "--replica-assignment", "2:1:0"];
-        world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
-        world.cloud.settle().expect("the router follows");
-        let mut load = load(world, &server, &topic);
+        let mut load = loaded(world, json!({"source": "Kubelet"}), "kubelet").await;
         // What arrives goes on to two other brokers.
         let copied = |told: &BrokerBandwidth| {
             told.ingress_mbps.is_some_and(|mbps| mbps >= 2) && told.egress_mbps > told.ingress_mbps

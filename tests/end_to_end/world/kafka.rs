@@ -140,9 +140,13 @@ impl World {
         }
     }
 
-    /// One of Kafka's tools, run in the client pod.
+    /// One of Kafka's tools, run in the client pod against the internal listener.
     pub fn kafka_tool(&self, class: &str, args: &[&str]) -> Result<String, String> {
-        let server = "kafka-0.kafka-headless.ydata.svc:9092";
+        self.kafka_tool_at("kafka-0.kafka-headless.ydata.svc:9092", class, args)
+    }
+
+    /// One of Kafka's tools, run in the client pod against this server.
+    pub fn kafka_tool_at(&self, server: &str, class: &str, args: &[&str]) -> Result<String, String> {
         let tool = [
             "-n",
             NAMESPACE,
