@@ -115,8 +115,7 @@ async fn answered(
 /// Why the object is, or is not, accepted; `None` until the operator has answered its spec of now.
 fn verdict(object: &KafkaExternalAccess) -> Option<String> {
     let status = object.status.as_ref()?;
-    let accepted: &str = ConditionType::Accepted.into();
     let current = status.observed_generation == object.metadata.generation;
-    let condition = status.conditions.iter().find(|condition| condition.type_ == accepted && current)?;
-    Some(condition.reason.clone())
+    let accepted = status.condition(ConditionType::Accepted).filter(|_| current)?;
+    Some(accepted.reason.clone())
 }

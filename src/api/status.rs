@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conditions::ConditionType;
+
 /// What is true now, and what comes next. A record for people: it may hold the operator back, it never makes it act.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -47,6 +49,14 @@ pub struct KafkaExternalAccessStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(max = 1024)))]
     pub plan: Vec<String>,
+}
+
+impl KafkaExternalAccessStatus {
+    /// The condition of this type, where it has been told yet.
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        let name: &str = kind.into();
+        self.conditions.iter().find(|condition| condition.type_ == name)
+    }
 }
 
 /// An estimate of what the object's addresses cost in a month of 730 hours, from the operator's prices. The user's own

@@ -23,7 +23,6 @@ use crate::{
         probe::{Course, Report, ends_soon},
         sighting::{self, Asked, Sighting},
     },
-    kubernetes::api::client,
     runtime::clock::SystemClock,
     seams::Clock,
 };
@@ -87,9 +86,8 @@ struct Checked {
 /// Where to report to.
 async fn reporter(args: &CheckArgs) -> Result<Option<(Api<ConfigMap>, String)>, String> {
     let Some(key) = &args.report else { return Ok(None) };
-    let config = kube::Config::infer().await.map_err(|error| format!("no way to the API server: {error}"))?;
-    let client = client(config).map_err(|error| format!("no way to the API server: {error}"))?;
-    Ok(Some((Api::namespaced(client, &key.namespace), sighting::config_map(&key.name))))
+    let cluster = args.cluster.open().await?;
+    Ok(Some((Api::namespaced(cluster.client, &key.namespace), sighting::config_map(&key.name))))
 }
 
 /// One merge patch of this machine's own key.

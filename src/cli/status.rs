@@ -13,9 +13,8 @@ use super::{
     style::{ASIDE, HEADING, Mark, bar, clear, paint},
 };
 use crate::{
-    api::{BrokerBandwidth, BrokerState, BrokerStatus, KafkaExternalAccess, KafkaExternalAccessStatus},
-    plan::desired::interval,
-    runtime::clock::SystemClock,
+    api::{BrokerBandwidth, BrokerState, BrokerStatus, KafkaExternalAccess, conditions::ConditionType},
+    runtime::{clock::SystemClock, interval},
     seams::Clock,
 };
 
@@ -43,16 +42,11 @@ pub struct StatusArgs {
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, for example 30s or 5m
-    #[arg(long, default_value = "5m", value_parser = span, requires = "wait")]
+    #[arg(long, default_value = "5m", value_parser = interval, requires = "wait")]
     pub timeout: Duration,
     /// text, json or yaml
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
-}
-
-/// `30s` or `5m`.
-pub fn span(text: &str) -> Result<Duration, String> {
-    interval(text).ok_or_else(|| "a duration such as 30s or 5m".to_owned())
 }
 
 /// Runs the command.
@@ -106,14 +100,10 @@ fn plain(objects: &[KafkaExternalAccess]) -> Vec<KafkaExternalAccess> {
     objects.iter().map(without).collect()
 }
 
-fn condition<'a>(status: &'a KafkaExternalAccessStatus, kind: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == kind)
-}
-
 /// Ready, and for the spec of now.
 pub fn is_ready(object: &KafkaExternalAccess) -> bool {
     let Some(status) = &object.status else { return false };
-    let ready = condition(status, "Ready").is_some_and(|ready| ready.status == "True");
+    let ready = status.condition(ConditionType::Ready).is_some_and(|ready| ready.status == "True");
     ready && status.observed_generation == object.metadata.generation
 }
 
@@ -133,7 +123,7 @@ fn one(object: &KafkaExternalAccess) -> String {
     let Some(status) = object.status.as_ref().filter(|status| !status.conditions.is_empty()) else {
         return format!("{} {key}: no operator has looked at it yet\n", Mark::Warning);
     };
-    let ready = condition(status, "Ready");
+    let ready = status.condition(ConditionType::Ready);
     let sentence = ready.map(|ready| ready.message.as_str()).unwrap_or_default();
     let _ = writeln!(text, "{} {key}: {sentence}", mark_of(ready));
     if status.observed_generation != object.metadata.generation {
@@ -151,8 +141,8 @@ fn one(object: &KafkaExternalAccess) -> String {
     fact("sends", summary.egress);
     fact("receives", summary.ingress);
     fact("cost", summary.cost.map(|cost| format!("{cost} a month")));
-    for kind in ["Accepted", "Programmed", "Reachable"] {
-        let condition = condition(status, kind).filter(|condition| condition.status != "True");
+    for kind in [ConditionType::Accepted, ConditionType::Programmed, ConditionType::Reachable] {
+        let condition = status.condition(kind).filter(|condition| condition.status != "True");
         // What Ready says already is not said again.
         let told = |c: &&Condition| ready.is_none_or(|ready| ready.message != c.message);
         if let Some(c) = condition.filter(told) {

@@ -20,10 +20,12 @@ use kube::Api;
 
 use crate::{
     api::{BrokerStatus, KafkaExternalAccess, KafkaExternalAccessStatus},
-    cli::connect::{ConnectArgs, Dialer, seconds},
+    cli::{
+        cluster::ClusterArgs,
+        connect::{ConnectArgs, Dialer, seconds},
+    },
     domain::{AccessKey, Endpoint, NodeId, innermost},
     kafka::{Brokers, admin::TcpBrokers},
-    kubernetes::api::client,
     runtime::clock::SystemClock,
     seams::Clock,
 };
@@ -154,11 +156,8 @@ struct Keeper {
 impl Keeper {
     async fn new(args: HostsArgs) -> Result<Self, String> {
         let dialer = args.connect.dialer()?;
-        let no_way =
-            |error: &dyn std::error::Error| format!("no way to the API server: {}", innermost(error));
-        let config = kube::Config::infer().await.map_err(|error| no_way(&error))?;
-        let client = client(config).map_err(|error| no_way(&error))?;
-        let objects = Api::namespaced(client, &args.object.namespace);
+        let cluster = ClusterArgs::default().open().await?;
+        let objects = Api::namespaced(cluster.client, &args.object.namespace);
         Ok(Self { args, objects, dialer, clock: SystemClock::default() })
     }
 

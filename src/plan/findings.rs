@@ -156,9 +156,8 @@ impl Teller<'_> {
     }
 
     fn reachable_as_before(&self) -> Finding {
-        let before =
-            self.observed.own.status.conditions.iter().find(|condition| condition.type_ == "Reachable");
         let kind = ConditionType::Reachable;
+        let before = self.observed.own.status.condition(kind);
         match before.filter(|condition| condition.status == "True") {
             Some(before) if before.reason == Reason::CertificateExpiresSoon.to_string() => {
                 let problem = Problem::new(Reason::CertificateExpiresSoon, &before.message);

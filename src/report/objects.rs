@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use super::probes::{self, History};
 use crate::{
-    api::{BrokerStatus, KafkaExternalAccessStatus, Vantage},
+    api::{BrokerStatus, KafkaExternalAccessStatus, Vantage, conditions::ConditionType},
     domain::{AccessKey, Ordinal},
     kafka::traffic::Traffic,
     plan::{Plan, observed::Observed, probes::judge_one, usage::Source},
@@ -77,8 +77,8 @@ impl Objects {
 }
 
 impl Shown {
-    fn is(&self, condition: &str) -> Option<i64> {
-        let found = self.status.conditions.iter().find(|known| known.type_ == condition)?;
+    fn is(&self, condition: ConditionType) -> Option<i64> {
+        let found = self.status.condition(condition)?;
         Some(i64::from(found.status == "True"))
     }
 }
@@ -122,7 +122,7 @@ fn encode_conditions(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result
     let help = "1 when the condition Ready of the object is True";
     let mut ready = encoder.encode_descriptor("object_ready", help, None, MetricType::Gauge)?;
     for (key, object) in shown {
-        let Some(value) = object.is("Ready") else { continue };
+        let Some(value) = object.is(ConditionType::Ready) else { continue };
         let labels = [("namespace", &key.namespace), ("name", &key.name)];
         ConstGauge::new(value).encode(ready.encode_family(&labels)?)?;
     }

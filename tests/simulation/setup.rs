@@ -71,8 +71,7 @@ pub fn rule(port: u16) -> IngressRule {
     }
 }
 
-pub fn stateful_set(setup: &Setup, replicas: u32) -> Value {
-    let _ = setup;
+pub fn stateful_set(replicas: u32) -> Value {
     json!({
         "metadata": {"name": "kafka", "namespace": "ydata"},
         "spec": {

@@ -181,7 +181,7 @@ impl World {
         if self.api.stateful_set_now(SET).is_some() {
             return false;
         }
-        self.api.put_stateful_set(parsed(setup::stateful_set(&self.setup, self.setup.brokers)));
+        self.api.put_stateful_set(parsed(setup::stateful_set(self.setup.brokers)));
         // A controller takes over pods that fit its selector and template; others it replaces.
         true
     }

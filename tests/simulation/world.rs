@@ -120,7 +120,7 @@ impl World {
         world.cloud.set_rules(vec![setup::rule(world.setup.served_port())]);
         world.api.at(world.executor.time.wall());
         world.make_secret();
-        world.api.put_stateful_set(parsed(setup::stateful_set(&world.setup, world.setup.brokers)));
+        world.api.put_stateful_set(parsed(setup::stateful_set(world.setup.brokers)));
         world.add_object(key(), setup::object(&world.setup));
         world.after_effect();
         for replica in 0..world.setup.replicas {
