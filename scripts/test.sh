@@ -50,20 +50,31 @@ part() {
   return "$code"
 }
 
-# later NAME COMMAND...: runs it in the background; `collect` waits for it and shows it.
+# later NAME COMMAND...: runs it in the background; `collect` waits for all of them and shows them.
+pids=()
 later() {
-  later_name=$1 later_start=$SECONDS
+  local name=$1
   shift
-  "$@" >"$logs/$later_name" 2>&1 &
-  later_pid=$!
+  {
+    "$@" >"$logs/$name" 2>&1
+    local code=$?
+    echo "$SECONDS" >"$logs/$name.end"
+    exit "$code"
+  } &
+  pids+=("$! $SECONDS $name")
 }
 
 collect() {
-  wait "$later_pid"
-  local code=$?
-  cat "$logs/$later_name"
-  times+=("$(printf '%4d s  %s' $((SECONDS - later_start)) "$later_name")")
-  ((code == 0)) || failed+=("$later_name")
+  local entry pid start name code
+  for entry in "${pids[@]}"; do
+    read -r pid start name <<<"$entry"
+    wait "$pid"
+    code=$?
+    cat "$logs/$name"
+    times+=("$(printf '%4d s  %s' $(($(<"$logs/$name.end") - start)) "$name")")
+    ((code == 0)) || failed+=("$name")
+  done
+  pids=()
 }
 
 finish() {
@@ -77,25 +88,24 @@ finish() {
   exit $((${#failed[@]} > 0))
 }
 
-# Rolls take minutes each. They share the labs with the others from the start, so that none of them is alone at the end;
-# two at a time, since brokers that start want the processor.
-rolls=(restart:: migration::)
-end_to_end() {
-  local others=(--skip fire::)
-  local roll
-  for roll in "${rolls[@]}"; do others+=(--skip "$roll"); done
-  later end-to-end-rolls cargo test --no-fail-fast --test end_to_end -- --test-threads=2 "${rolls[@]}"
-  part end-to-end cargo test --no-fail-fast --test end_to_end -- "--test-threads=${#homes[@]}" "${others[@]}"
+# All of them share the labs, and who waits longest for one is the next: no lab is idle while anybody has something to do.
+# What takes minutes begins with the others, so that it is not alone at the end.
+on_the_labs() {
+  local end_to_end=(cargo test --no-fail-fast --test end_to_end --) long=(restart:: migration:: fire::) others=() some
+  for some in "${long[@]}"; do others+=(--skip "$some"); done
+  rm -f target/tmp/end-to-end-times
+  later rolls-and-fire "${end_to_end[@]}" --test-threads=3 "${long[@]}"
+  later lab-network cargo test --no-fail-fast -p lab --test cloud_network -- --test-threads=1
+  later neutron-contract cargo test --no-fail-fast --test neutron_contract -- --test-threads=2
+  later kubernetes-contract cargo test --no-fail-fast --test kubernetes_contract -- --test-threads=1
+  part end-to-end "${end_to_end[@]}" "--test-threads=${#homes[@]}" "${others[@]}"
   collect
-  # Whoever is killed under fire starts again: nobody else waits for the processor meanwhile.
-  part fire cargo test --no-fail-fast --test end_to_end -- --test-threads=2 fire::
   # What all of them together asked of the API server.
   part rights cargo test --test end_to_end rights:: -- --ignored
+  sort -rn target/tmp/end-to-end-times | head -20
 }
 
 needed() { part "$@" || finish; }
-side_by_side=(-- "--test-threads=${#homes[@]}")
-
 needed units cargo test --workspace --lib --bins
 needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
   --test kafka_wire --test cloud_contract --test plan_properties --test simulation
@@ -109,11 +119,6 @@ part chart cargo test --test chart
 later lab-life-cycle cargo test -p lab --test life_cycle
 part kafka-contract cargo test --test kafka_contract -- --test-threads=1
 collect
-if part labs-up labs_up; then
-  part lab-network cargo test --no-fail-fast -p lab --test cloud_network "${side_by_side[@]}"
-  part neutron-contract cargo test --no-fail-fast --test neutron_contract "${side_by_side[@]}"
-  part kubernetes-contract cargo test --no-fail-fast --test kubernetes_contract "${side_by_side[@]}"
-  end_to_end
-fi
+if part labs-up labs_up; then on_the_labs; fi
 labs_down
 finish

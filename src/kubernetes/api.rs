@@ -65,6 +65,9 @@ impl KubeApi {
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
+        if !can_be_a_name(name) {
+            return Ok(None);
+        }
         limited(operation, self.namespaced::<K>(namespace).get_opt(name)).await
     }
 
@@ -96,6 +99,16 @@ pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
 
 fn params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// Whether an object can have this name (DNS-1123 subdomain). A name becomes a part of the path of a request, and some come
+/// from what users have written: nothing else may.
+fn can_be_a_name(name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    name.len() <= 253
+        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
+        && ends(name.chars().next())
+        && ends(name.chars().last())
 }
 
 fn with_finalizer(finalizers: &[String], present: bool) -> Vec<String> {

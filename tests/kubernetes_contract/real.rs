@@ -94,8 +94,19 @@ impl Real {
         let applied =
             namespaces.patch(NAMESPACE, &PatchParams::apply("contract"), &Patch::Apply(namespace)).await;
         applied.expect("the namespace");
+        world.served().await;
         world.clean().await;
         world
+    }
+
+    /// Established is not served yet: for a moment lists of a new kind are answered with 429 "storage is (re)initializing".
+    async fn served(&self) {
+        let accesses = self.all::<KafkaExternalAccess>();
+        while let Err(error) = accesses.list(&ListParams::default()).await {
+            let starting = matches!(&error, kube::Error::Api(status) if status.code == 429);
+            assert!(starting, "a list: {error}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Removes what a sentence has made, this one or one that failed.

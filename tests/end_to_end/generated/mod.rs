@@ -280,7 +280,6 @@ async fn applied(world: &World, specs: &[Value]) {
 }
 
 #[test]
-#[ignore = "finds that a kafka.client secretRef with a name that no Secret can have ends the reconcile without a word"]
 fn what_the_schema_forbids_is_refused_by_name_and_what_it_lets_through_is_served_or_refused_with_a_sentence()
 {
     in_lab("generated", async |world| {

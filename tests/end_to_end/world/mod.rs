@@ -6,6 +6,7 @@ mod machine;
 
 use std::{
     fmt::Debug,
+    io::Write,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -100,16 +101,26 @@ pub fn in_lab(name: &'static str, test: impl AsyncFnOnce(&mut World) + Send + 's
         // For the length of the test process: what borrows from the lab may then live in the world.
         let lab: &'static Lab = Box::leak(Box::new(lab));
         lab.enter_network().expect("the lab's network can be entered");
+        let start = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let mut world = World::open(lab, name).await;
             test(&mut world).await;
             world.close().await;
         });
+        note_time(name, start.elapsed());
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// How long a test had a lab for itself, for `scripts/test.sh` to show the longest.
+fn note_time(test: &str, time: Duration) {
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/end-to-end-times");
+    let file = std::fs::File::options().create(true).append(true).open(file);
+    let line = format!("{:>5} s  {test}\n", time.as_secs());
+    file.expect("the target folder can be written").write_all(line.as_bytes()).expect("a line is written");
 }
 
 fn address_of(url: &str) -> SocketAddr {

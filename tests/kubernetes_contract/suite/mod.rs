@@ -119,6 +119,7 @@ macro_rules! every_sentence {
     ($macro:ident) => {
         $macro! {
             finalizers::what_does_not_exist_is_none
+            finalizers::what_no_name_can_be_does_not_exist
             finalizers::a_new_object_is_of_generation_one_and_is_listed
             finalizers::a_finalizer_comes_and_goes_and_the_generation_stays
             finalizers::a_finalizer_that_is_there_already_leaves_the_version
