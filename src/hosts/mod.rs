@@ -43,7 +43,7 @@ const READING: Duration = Duration::from_secs(10);
 /// a kubeconfig that may `get` the object, and nothing else.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 the block is right, 1 it is not, or that cannot be told, 2 wrong usage"
+    after_help = "Exit codes: 0 the block is right, 1 it is not, or that cannot be told, 2 wrong usage, or a file it is given cannot be used"
 )]
 pub struct HostsArgs {
     /// namespace/name of the KafkaExternalAccess

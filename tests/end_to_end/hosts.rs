@@ -92,7 +92,7 @@ fn a_machine_that_reaches_pods_but_not_names_follows_pods_that_move_within_one_r
         let create = ["--create", "--topic", &topic, "--partitions", "1", "--replication-factor", "3"];
         world.kafka_tool("kafka.admin.TopicCommand", &create).expect("a topic is made");
         let machine = world.lab.vm().expect("the virtual machine");
-        let received = std::env::temp_dir().join(format!("received-{}", std::process::id()));
+        let received = world.own_file("received");
         // `-E`: kcat itself would end when no broker can be reached; the client library goes on. An attempt towards an
         // address that is gone lasts 30 s unless told otherwise.
         let patience = "-X socket.connection.setup.timeout.ms=5000 -X reconnect.backoff.max.ms=1000";
@@ -118,7 +118,8 @@ fn a_machine_that_reaches_pods_but_not_names_follows_pods_that_move_within_one_r
             .kubectl(&["-n", NAMESPACE, "delete", "pod", "-l", "app=kafka"])
             .expect("pods can be deleted");
         let moved = all_moved(world, &first).await;
-        assert_eq!(vm.hosts(&["--check"]).status.code(), Some(1), "the file is behind");
+        let behind = vm.hosts(&["--check"]);
+        assert_eq!(behind.status.code(), Some(1), "the file is behind: {behind:?}");
         let at = std::time::Instant::now();
         let once = vm.hosts(&["--once"]);
         assert!(once.status.success(), "{once:?}");
@@ -174,7 +175,7 @@ fn while_the_api_server_is_away_the_file_stays_and_the_age_of_its_data_is_told()
         let check = alone.hosts(&["--check"]);
         assert!(String::from_utf8_lossy(&check.stdout).contains("with what was known"), "{check:?}");
         // It goes on trying, and says once how old its data is.
-        let said = std::env::temp_dir().join(format!("said-{}", std::process::id()));
+        let said = world.own_file("said");
         let out = std::fs::File::create(&said).expect("a file");
         let mut agent = alone.command(&["--interval", "1s"]).stdout(out).spawn().expect("it runs");
         let told = async || {

@@ -51,9 +51,15 @@ impl World {
             "users": [{"name": name, "user": {"token": token.trim()}}],
             "contexts": [{"name": "vm", "context": {"cluster": "lab", "user": name, "namespace": NAMESPACE}}],
         });
-        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let path = self.own_file(name);
         std::fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
         path
+    }
+
+    /// Where this test may write. Tests of one process run side by side, each in a lab of its own, and the labs share the
+    /// machine's files.
+    pub fn own_file(&self, name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("{name}-{}-{}", self.test, std::process::id()))
     }
 
     /// The account has one right beside those that everybody has.
