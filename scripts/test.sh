@@ -42,8 +42,13 @@ trap 'rm -rf "$logs"' EXIT
 part() {
   local name=$1 start=$SECONDS
   shift
-  "$@" 2>&1 | tee "$logs/$name"
-  local code=${PIPESTATUS[0]}
+  # Not through a pipe: a process that somebody has left behind would keep it open for ever.
+  : >"$logs/$name"
+  "$@" >>"$logs/$name" 2>&1 &
+  local pid=$! code
+  tail -n +1 -f --pid="$pid" "$logs/$name"
+  wait "$pid"
+  code=$?
   times+=("$(printf '%4d s  %s' $((SECONDS - start)) "$name")")
   last=$name
   ((code == 0)) || failed+=("$name")

@@ -6,7 +6,7 @@ use kafka_external_access::api::KafkaExternalAccess;
 use lab::cloud::SecurityRule;
 use serde_json::json;
 
-use crate::world::{NAMESPACE, World, describe, in_lab};
+use crate::world::{Background, NAMESPACE, World, describe, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 const BOOTSTRAP: &str = "kafka-0.kafka-headless.ydata.svc:9092,kafka-1.kafka-headless.ydata.svc:9092,kafka-2.kafka-headless.ydata.svc:9092";
@@ -100,7 +100,8 @@ fn a_machine_that_reaches_pods_but_not_names_follows_pods_that_move_within_one_r
             "exec kcat -C -E -u -q {patience} -b {BOOTSTRAP} -t {topic} -o beginning > {}",
             received.display()
         );
-        let mut reader = machine.command("sh").args(["-c", &reader]).spawn().expect("kcat runs");
+        let reader = machine.command("sh").args(["-c", &reader]).spawn().expect("kcat runs");
+        let reader = Background(reader);
         let seen = |what: &'static str| {
             let received = received.clone();
             async move {
@@ -128,8 +129,7 @@ fn a_machine_that_reaches_pods_but_not_names_follows_pods_that_move_within_one_r
         send(world, &topic, "after");
         world.eventually("the reader goes on by itself", READY, async || seen("after").await).await;
         println!("the running client has recovered {:?} after the refresh began", at.elapsed());
-        reader.kill().expect("kcat ends");
-        reader.wait().expect("kcat has ended");
+        drop(reader);
         std::fs::remove_file(&received).expect("removed");
         assert!(pairs(&world.access().await.expect("the object")) == moved);
 
@@ -177,7 +177,7 @@ fn while_the_api_server_is_away_the_file_stays_and_the_age_of_its_data_is_told()
         // It goes on trying, and says once how old its data is.
         let said = world.own_file("said");
         let out = std::fs::File::create(&said).expect("a file");
-        let mut agent = alone.command(&["--interval", "1s"]).stdout(out).spawn().expect("it runs");
+        let agent = Background(alone.command(&["--interval", "1s"]).stdout(out).spawn().expect("it runs"));
         let told = async || {
             let text = std::fs::read_to_string(&said).unwrap_or_default();
             if text.contains("the file stays as it is, with what was known") { Ok(()) } else { Err(text) }
@@ -185,8 +185,7 @@ fn while_the_api_server_is_away_the_file_stays_and_the_age_of_its_data_is_told()
         world.eventually("the age of the data is told", READY, told).await;
         assert_eq!(vm.file(), file, "names go on working");
         assert_eq!(world.vm_table(BOOTSTRAP).map(|table| table.len()), Ok(3));
-        agent.kill().expect("it ends");
-        agent.wait().expect("it has ended");
+        drop(agent);
         assert!(alone.hosts(&["--remove"]).status.success(), "the block goes without the API server");
         assert!(world.vm_table(BOOTSTRAP).is_err(), "without the block no name is known");
         std::fs::remove_file(&said).expect("removed");

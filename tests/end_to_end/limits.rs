@@ -1,9 +1,6 @@
 //! How much an address may carry, measured through it.
 
-use std::{
-    process::Child,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use kafka_external_access::{
     api::{BrokerBandwidth, BrokerStatus},
@@ -15,7 +12,7 @@ use kafka_external_access::{
 use lab::kubernetes::NODE;
 use serde_json::{Value, json};
 
-use crate::world::{NAMESPACE, World, in_lab};
+use crate::world::{Background, NAMESPACE, World, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
 const RECORD: usize = 1_000;
@@ -171,7 +168,7 @@ async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bo
 
 /// Brokers behind 20 Mbit/s, whose use is read as `metrics` says, and a virtual machine that sends 100 MB to broker 2:
 /// 40 seconds at the limit.
-async fn loaded(world: &mut World, metrics: Value, name: &str) -> Child {
+async fn loaded(world: &mut World, metrics: Value, name: &str) -> Background {
     world.apply_credential(&world.cloud.facts().demo.clone()).await;
     world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
     world.start_operator();
@@ -192,7 +189,7 @@ async fn loaded(world: &mut World, metrics: Value, name: &str) -> Child {
         "x".repeat(RECORD - 1)
     );
     let vm = world.lab.vm().expect("the virtual machine");
-    vm.command("sh").args(["-c", &line]).spawn().expect("the load starts")
+    Background(vm.command("sh").args(["-c", &line]).spawn().expect("the load starts"))
 }
 
 #[test]
@@ -223,7 +220,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
             assert!(scraped.lines().any(|line| line.starts_with(&named)), "{metric}: {scraped}");
         }
 
-        load.wait().expect("the load ends");
+        load.0.wait().expect("the load ends");
         let idle = |told: &BrokerBandwidth| told.near_limit.is_none() && told.ingress_mbps == Some(0);
         used(world, "the use ends", idle).await;
         let told = ["-n", NAMESPACE, "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
@@ -252,7 +249,7 @@ fn the_traffic_of_pods_is_read_from_the_kubelet_where_brokers_show_no_counters()
         let sent =
             "kafka_external_access_pod_sent_bytes_total{namespace=\"ydata\",name=\"kafka\",broker=\"2\"}";
         assert!(scraped.lines().any(|line| line.starts_with(sent)), "{scraped}");
-        load.wait().expect("the load ends");
+        load.0.wait().expect("the load ends");
 
         // Somebody without the right is told which.
         let mut config = kube::Config::from_custom_kubeconfig(

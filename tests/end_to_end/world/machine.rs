@@ -2,13 +2,25 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Output,
+    process::{Child, Output},
 };
 
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{NAMESPACE, World};
+
+/// A process that ends with what holds it, also where a test fails: left over, it would keep the output of the test
+/// program open, and whoever reads that would wait for ever.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // An error means that it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A port of the virtual machine's own that leads to the API server.
 fn open_a_way(world: &World, api_server: String) -> u16 {

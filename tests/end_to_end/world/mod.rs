@@ -4,6 +4,8 @@ mod cloud;
 mod kafka;
 mod machine;
 
+pub use machine::Background;
+
 use std::{
     fmt::Debug,
     io::Write,

@@ -18,7 +18,9 @@ pub async fn what_does_not_exist_is_none(world: &dyn World) {
 /// As users may have written it where a reference stands. None of them leads to another path.
 pub async fn what_no_name_can_be_does_not_exist(world: &dyn World) {
     let namespace = world.key().namespace;
-    for name in ["", ".", "..", "a/b", "../../kube-system/secrets/a", "a?b", "a#b", "a b", "a\nb", "%2e%2e", "A", "ä"] {
+    for name in
+        ["", ".", "..", "a/b", "../../kube-system/secrets/a", "a?b", "a#b", "a b", "a\nb", "%2e%2e", "A", "ä"]
+    {
         assert_eq!(world.api().secret(&namespace, name).await, Ok(None), "{name:?}");
     }
 }
