@@ -16,7 +16,7 @@ test: ## Everything: unit tests, then all tests on the lab's real parts
 
 test-unit: ## Tests that need no lab
 	cargo test --workspace --lib --bins
-	cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road --test kafka_wire \
+	cargo test --test architecture --test crd_is_current --test docs --test release --test plan_golden --test road --test kafka_wire \
 		--test cloud_contract --test plan_properties --test simulation
 
 .PHONY: simulate
@@ -41,6 +41,16 @@ image: ## The operator's container image, into target/image/image.tar
 
 chart: ## The packed chart, into target/
 	cargo lab helm package charts/kafka-external-access --destination target
+
+.PHONY: release-check release-program
+release-check: ## What a release needs beside its build: versions that agree, notes, SBOM, workflows; TAG=v0.1.0 for that tag
+	scripts/release/check.sh $(TAG)
+	cargo test --test release
+
+ARCH ?= amd64
+
+release-program: ## What a release has for ARCH=amd64 or arm64, into target/dist (docs/release.md says what it needs)
+	scripts/release/program.sh $(ARCH) target/dist
 
 KILLS ?= 300
 SEED ?= 1

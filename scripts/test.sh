@@ -112,8 +112,8 @@ on_the_labs() {
 
 needed() { part "$@" || finish; }
 needed units cargo test --workspace --lib --bins
-needed in-memory cargo test --test architecture --test crd_is_current --test docs --test plan_golden --test road \
-  --test kafka_wire --test cloud_contract --test plan_properties --test simulation
+needed in-memory cargo test --test architecture --test crd_is_current --test docs --test release --test plan_golden \
+  --test road --test kafka_wire --test cloud_contract --test plan_properties --test simulation
 needed kubernetes-in-memory cargo test --test kubernetes_contract on_the_simulated_one
 # Its last step puts its own program in the place of the tests' one, so it comes before their build.
 needed image cargo lab image --profile dev

@@ -182,3 +182,62 @@ fn every_link_leads_somewhere() {
     }
     assert!(checked > 20, "only {checked} links were found");
 }
+
+/// The transcript of README.md, between its two marks.
+fn transcript() -> String {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README");
+    let between = readme
+        .split_once("<!-- transcript: begin -->")
+        .and_then(|(_, rest)| rest.split_once("<!-- transcript: end"));
+    between.expect("a transcript").0.to_owned()
+}
+
+#[test]
+fn the_transcript_shows_what_the_demo_runs() {
+    let demo =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo.sh")).expect("the demo");
+    let mut seen = 0;
+    for line in transcript().lines() {
+        let run = line.strip_prefix("$ ").map(|command| format!("\n{command}\n"));
+        // What the demo fills in stands at the end.
+        let said = line.strip_prefix("== ").map(|said| {
+            let fixed = said.find(|c: char| c.is_ascii_digit()).map_or(said, |at| &said[..at]);
+            format!("\nsay \"{fixed}")
+        });
+        for expected in run.into_iter().chain(said) {
+            assert!(demo.contains(&expected), "scripts/demo.sh has no {expected:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen} commands");
+}
+
+#[test]
+fn the_transcript_has_the_columns_and_fields_of_today() {
+    let crd = serde_json::to_value(KafkaExternalAccess::crd()).expect("JSON");
+    let version = &crd["spec"]["versions"][0];
+    let columns = version["additionalPrinterColumns"].as_array().expect("columns").iter();
+    let names = columns.filter_map(|column| column["name"].as_str()).map(str::to_uppercase);
+    let columns: Vec<String> = ["NAME".to_owned()].into_iter().chain(names).collect();
+    let transcript = transcript();
+    let header = transcript.lines().find(|line| line.starts_with("NAME ")).expect("a table");
+    assert_eq!(header.split_whitespace().collect::<Vec<_>>(), columns);
+
+    let status = &version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"];
+    let shown = transcript.split_once("\nStatus:\n").and_then(|(_, rest)| rest.split_once("\nEvents:"));
+    let (shown, _) = shown.expect("a description");
+    let mut seen = 0;
+    for line in shown.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let Some((label, _)) =
+            line.split_once(':').filter(|(label, _)| label.starts_with(char::is_uppercase))
+        else {
+            continue;
+        };
+        // `Project ID` is projectID.
+        let label = label.replace(' ', "");
+        let field = label[..1].to_lowercase() + &label[1..];
+        assert!(status[&field].is_object(), "the status has no {field}");
+        seen += 1;
+    }
+    assert!(seen >= 7, "{seen} fields");
+}

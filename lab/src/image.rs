@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cache::remove_folder;
-use crate::error::{Context, Result};
+use crate::error::{Context, LabError, Result};
 use crate::kubernetes::Image;
 use crate::packages;
 use crate::process::text;
@@ -14,6 +14,9 @@ use crate::progress::Progress;
 /// Debian packages of the programs that images are made with.
 pub(crate) const PACKAGES: [(&str, &str); 1] = [("buildah", "buildah")];
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Bytes that an image of the profile `release` may have at most, without compression.
+pub const LARGEST: u64 = 20_000_000;
 
 /// What an image is made of.
 pub(crate) struct Recipe<'a> {
@@ -83,6 +86,28 @@ pub fn operator(checkout: &Path, profile: &str, progress: &Progress) -> Result<I
     for file in [&out.join("kafka-external-access"), &image.archive] {
         let size = fs::metadata(file).to(|| format!("look at {}", file.display()))?.len();
         progress.say(&format!("{}: {:.1} MB", file.display(), size as f64 / 1e6));
+        small_enough(file, profile, size)?;
     }
     Ok(image)
+}
+
+/// Other profiles hold what tests and debuggers need.
+fn small_enough(file: &Path, profile: &str, size: u64) -> Result<()> {
+    if profile != "release" || size <= LARGEST {
+        return Ok(());
+    }
+    let reason = format!("{size} bytes, and a release may have {LARGEST} at most");
+    Err(LabError::Malformed { file: file.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_is_too_large_is_refused() {
+        let outcome = |profile, size| small_enough(Path::new("image.tar"), profile, size).is_ok();
+        assert!(outcome("release", LARGEST) && outcome("dev", LARGEST + 1));
+        assert!(!outcome("release", LARGEST + 1));
+    }
 }

@@ -302,3 +302,60 @@ fn in_json(checked: &Checked) -> serde_json::Value {
     let found: Vec<_> = findings.iter().map(one).collect();
     json!({"from": seen_from(findings), "ok": good, "brokers": found})
 }
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::kafka::MetadataMode;
+
+    const README: &str = include_str!("../../README.md");
+    const HEADING: &str = "== on the virtual machine: kafka-external-access check\n";
+
+    /// Three brokers, of which the first answers to the first identity that it is asked by.
+    fn checked() -> Checked {
+        let at = |node: i32| Endpoint { host: format!("203.0.113.{}", 10 + node), port: 9094 };
+        let table: BTreeMap<NodeId, Endpoint> = (0..3).map(|node| (NodeId(node), at(node))).collect();
+        let finding = |node: i32| {
+            let asked = if node == 0 { 1 } else { 2 };
+            let steps = [Step::Tcp, Step::ApiVersions, Step::DescribeCluster];
+            let steps = steps.into_iter().chain(std::iter::repeat_n(Step::DescribeConfigs, asked));
+            let view = BrokerView {
+                node: NodeId(node),
+                cluster: "cluster".to_owned(),
+                advertised: table.clone(),
+                settings: BTreeMap::new(),
+                mode: MetadataMode::ZooKeeper,
+            };
+            let report = Report {
+                passed: steps.map(|step| (step, Duration::from_millis(1))).collect(),
+                outcome: Ok(view),
+                certificate_ends: None,
+            };
+            Finding { at: at(node), expected: Some(NodeId(node)), report: Ok(report) }
+        };
+        Checked { findings: (0..3).map(finding).collect(), table, good: true }
+    }
+
+    /// Without what differs from run to run.
+    fn shape(text: &str) -> String {
+        let mut shape = text.trim_end().to_owned();
+        for (varying, word) in [
+            (r"seen from \S+ \([^)]*\)", "seen from MACHINE"),
+            (r"\d+ ms", "TIME"),
+            (r"\d+\.\d+\.\d+\.\d+", "ADDRESS"),
+        ] {
+            shape = Regex::new(varying).expect("a pattern").replace_all(&shape, word).into_owned();
+        }
+        shape
+    }
+
+    #[test]
+    fn the_readme_shows_a_check_as_it_is_printed() {
+        let shown = README.split_once(HEADING).and_then(|(_, rest)| rest.split_once("```"));
+        let (shown, _) = shown.expect("a transcript of check in README.md");
+        let printed = anstream::adapter::strip_str(&render(&[in_words(&checked())])).to_string();
+        assert_eq!(shape(shown), shape(&printed));
+    }
+}

@@ -24,6 +24,11 @@ impl Helm {
         Self(lab::kubernetes::helm(&cache, &Progress::silent()).expect("helm is built"))
     }
 
+    /// Where it is.
+    pub fn program(&self) -> &Path {
+        &self.0
+    }
+
     fn run(&self, args: &[&str], input: &str) -> Output {
         let mut child = Command::new(&self.0)
             .args(args)

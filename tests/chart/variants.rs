@@ -265,3 +265,23 @@ fn the_chart_can_be_a_part_of_another_one() {
     assert_eq!(only(&objects, "Deployment")["spec"]["replicas"], 3);
     assert_eq!(helm.render(&parent, &values(false), &[]).expect("rendered"), Vec::<Value>::new());
 }
+
+#[test]
+fn a_released_chart_installs_its_image_by_digest() {
+    let helm = Helm::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("released-chart");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let packed = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/release/chart.sh"))
+        .arg(&folder)
+        .args(["registry.example/owner", &digest])
+        .env("HELM", helm.program())
+        .output()
+        .expect("the script starts");
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    let archive = folder.join(concat!("kafka-external-access-", env!("CARGO_PKG_VERSION"), ".tgz"));
+    let objects = helm.render(&archive.to_string_lossy(), &json!({}), &[]).expect("the packed chart");
+    let image = &pod(&objects)["containers"][0]["image"];
+    assert_eq!(*image, json!(format!("registry.example/owner/kafka-external-access@{digest}")));
+    std::fs::remove_dir_all(&folder).expect("the folder can be removed");
+}

@@ -29,6 +29,7 @@ mod refusals;
 mod replicas;
 mod restart;
 mod rights;
+mod samples;
 mod schema;
 mod told_apart;
 mod vantage;

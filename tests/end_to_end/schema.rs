@@ -217,7 +217,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn changed(mut object: Value, change: &Change) -> Value {
+/// The object with the change made to it.
+pub fn changed(mut object: Value, change: &Change) -> Value {
     fn merge(into: &mut Value, change: &Value) {
         match (into, change) {
             (Value::Object(into), Value::Object(change)) => {
@@ -304,19 +305,4 @@ fn no_rule_is_without_a_case() {
     let told: BTreeSet<String> = cases().iter().map(|case| case.sentence.to_owned()).collect();
     assert!(found.len() >= 12, "{found:?}");
     assert_eq!(found.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new());
-}
-
-#[test]
-fn every_example_is_accepted() {
-    in_lab("examples", async |world| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
-        let mut seen = 0;
-        for entry in std::fs::read_dir(folder).expect("examples").flatten() {
-            let file = entry.path().display().to_string();
-            let apply = ["apply", "--dry-run=server", "--validate=strict", "-f", &file];
-            world.lab.kubectl(&apply).unwrap_or_else(|error| panic!("{file}: {error}"));
-            seen += 1;
-        }
-        assert!(seen >= 6, "{seen} examples");
-    });
 }
