@@ -19,7 +19,12 @@ fn root() -> &'static Path {
 
 /// What a script prints; `Err`: what it complains about.
 fn run(script: &Path, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(script).args(arguments).output().expect("a script starts");
+    let output = Command::new(script)
+        .args(arguments)
+        // Of no commit: a copy of the source may be without its history.
+        .env("SOURCE_DATE_EPOCH", "0")
+        .output()
+        .expect("a script starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("scripts print text");
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }

@@ -2,10 +2,12 @@
 """Writes what the program is made of for a target of rustc ($1) into a file ($2): CycloneDX 1.6, JSON.
 
 The packages are those that cargo links for this target, without what only builds or tests; names, versions, licences and
-checksums are cargo's own (`cargo tree`, `cargo metadata`, Cargo.lock). The same source gives the same file.
+checksums are cargo's own (`cargo tree`, `cargo metadata`, Cargo.lock). The same source gives the same file: its time is
+SOURCE_DATE_EPOCH, else that of the commit.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -91,7 +93,7 @@ def bill(target: str) -> dict:
     edges.append({"ref": standard["bom-ref"], "dependsOn": []})
 
     everything = [one for name in sorted(components) for one in sorted(components[name], key=lambda c: c["version"])]
-    committed = int(run("git", "log", "-1", "--format=%ct"))
+    committed = int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
