@@ -34,7 +34,7 @@ impl Actor {
         };
         self.confirm_pod(round, pod, new.binding.fixed_ip).await?;
         let made = cloud.create(self.permit()?, new).await.map_err(Cause::Cloud)?;
-        tracing::info!(address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");
+        tracing::info!(key = %round.desired.key, address = %made.address, id = %made.id, to = %new.binding.fixed_ip, "allocated and bound");
         self.confirm_pod(round, pod, new.binding.fixed_ip).await
     }
 
@@ -51,11 +51,11 @@ impl Actor {
         self.confirm_pod(round, pod, to.fixed_ip).await?;
         let change = Change::Bind { to: to.clone(), description: marker.map(ToString::to_string) };
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
+        tracing::info!(key = %round.desired.key, %id, to = %to.fixed_ip, "bound");
         let now = cloud.get(id).await.map_err(Cause::Cloud)?;
         if now.is_none_or(|now| now.binding.as_ref() != Some(to)) {
             return Err(Cause::MovedAway);
         }
-        tracing::info!(%id, to = %to.fixed_ip, "bound");
         self.confirm_pod(round, pod, to.fixed_ip).await
     }
 
@@ -70,7 +70,7 @@ impl Actor {
             .update(self.permit()?, id, read_at, &Change::Unbind { description: None })
             .await
             .map_err(Cause::Cloud)?;
-        tracing::info!(%id, "unbound");
+        tracing::info!(key = %round.desired.key, %id, "unbound");
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Actor {
         let cloud = self.cloud(round).await?;
         let change = Change::Limit(policy.clone());
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
-        tracing::info!(%id, %policy, "limited");
+        tracing::info!(key = %round.desired.key, %id, %policy, "limited");
         Ok(())
     }
 
@@ -105,13 +105,17 @@ impl Actor {
         };
         let id = match unfinished {
             Some(begun) => begun.id.clone(),
-            None => cloud.create_policy(self.permit()?, limits).await.map_err(refused)?,
+            None => {
+                let id = cloud.create_policy(self.permit()?, limits).await.map_err(refused)?;
+                tracing::info!(key = %round.desired.key, %id, %limits, "made a QoS policy");
+                id
+            }
         };
         let lacking = unfinished.map_or_else(|| Some(limits.rules().collect()), |begun| begun.lacks(limits));
         for rule in lacking.unwrap_or_default() {
             cloud.add_rule(self.permit()?, &id, rule).await.map_err(refused)?;
+            tracing::info!(key = %round.desired.key, %id, direction = ?rule.0, "added a rule to the QoS policy");
         }
-        tracing::info!(%id, %limits, "made a QoS policy");
         Ok(())
     }
 
@@ -123,7 +127,7 @@ impl Actor {
     ) -> Result<(), Cause> {
         let cloud = self.cloud(round).await?;
         cloud.delete_policy(self.permit()?, id).await.map_err(Cause::Cloud)?;
-        tracing::info!(%id, %name, "removed a QoS policy");
+        tracing::info!(key = %round.desired.key, %id, %name, "removed a QoS policy");
         Ok(())
     }
 
@@ -137,7 +141,7 @@ impl Actor {
         let cloud = self.cloud(round).await?;
         let change = Change::Describe(marker.retained().to_string());
         cloud.update(self.permit()?, id, read_at, &change).await.map_err(Cause::Cloud)?;
-        tracing::info!(%id, "retained");
+        tracing::info!(key = %round.desired.key, %id, "retained");
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Actor {
             return Err(Cause::LookAgain("the address does not carry our marker any more"));
         }
         cloud.delete(self.permit()?, id, now.revision).await.map_err(Cause::Cloud)?;
-        tracing::info!(%id, address = %now.address, "released");
+        tracing::info!(key = %round.desired.key, %id, address = %now.address, "released");
         Ok(())
     }
 }

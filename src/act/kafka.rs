@@ -32,7 +32,7 @@ impl Actor {
         };
         let subject = self.subject(node, &internal);
         apply::apply(&subject, &external, endpoint, changes).await.map_err(cause)?;
-        tracing::info!(%ordinal, %node, %endpoint, "advertised");
+        tracing::info!(key = %round.desired.key, %ordinal, %node, %endpoint, "advertised");
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Actor {
             round.observed.kafka.as_ref().and_then(|kafka| kafka.internal.get(&ordinal)?.as_ref().ok());
         let endpoint = endpoint.filter(|endpoint| !view.is_some_and(|view| dynamic::in_file(view, endpoint)));
         apply::remove(&self.subject(node, &internal), endpoint.as_ref(), changes).await.map_err(cause)?;
-        tracing::info!(%ordinal, %node, "withdrawn");
+        tracing::info!(key = %round.desired.key, %ordinal, %node, "withdrawn");
         Ok(())
     }
 

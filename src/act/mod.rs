@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
     api::KafkaExternalAccess,
@@ -56,18 +56,11 @@ impl Actor {
             Action::LetObjectGo => self.hold_object(round, false).await,
             Action::HoldSecret => self.hold_secret(round, true).await,
             Action::LetSecretGo => self.hold_secret(round, false).await,
-            Action::WriteFiles { files } => {
-                Ok(self.kubernetes.write_config_map(self.permit()?, files).await?)
-            }
-            Action::DeleteFiles { files } => {
-                Ok(self.kubernetes.delete_config_map(self.permit()?, files).await?)
-            }
+            Action::WriteFiles { files } => self.write_files(round, files).await,
+            Action::DeleteFiles { files } => self.delete_files(round, files).await,
             Action::ChangeTemplate { target, what } => self.change_template(round, target, what).await,
             Action::Restart { pod, .. } => self.restart(round, pod).await,
-            Action::ClearReplace => {
-                let object = self.fresh(round).await?;
-                self.kubernetes.clear_replace(self.permit()?, &object).await.map_err(Cause::Kubernetes)
-            }
+            Action::ClearReplace => self.clear_replace(round).await,
             Action::Allocate { pod, new, .. } => self.allocate(round, pod, new).await,
             Action::Bind { pod, id, read_at, to, marker, .. } => {
                 self.bind(round, pod, id, *read_at, to, marker.as_ref()).await
@@ -101,19 +94,39 @@ impl Actor {
     ) -> Result<(), Cause> {
         let Some(set) = &round.observed.stateful_set else { return Ok(()) };
         self.kubernetes.change_stateful_set(self.permit()?, &set.object, target).await?;
-        tracing::info!(stateful_set = %round.desired.stateful_set, %what, "changed");
+        tracing::info!(key = %round.desired.key, stateful_set = %round.desired.stateful_set, %what, "changed");
         Ok(())
     }
 
     async fn restart(&self, round: &Round<'_>, pod: &PodIdentity) -> Result<(), Cause> {
         self.kubernetes.evict(self.permit()?, &round.desired.key.namespace, &pod.name, &pod.uid).await?;
-        tracing::info!(pod = %pod.name, "restarted");
+        tracing::info!(key = %round.desired.key, pod = %pod.name, "restarted");
+        Ok(())
+    }
+
+    async fn write_files(&self, round: &Round<'_>, files: &ConfigMap) -> Result<(), Cause> {
+        self.kubernetes.write_config_map(self.permit()?, files).await?;
+        tracing::info!(key = %round.desired.key, config_map = files.metadata.name, "written");
+        Ok(())
+    }
+
+    async fn delete_files(&self, round: &Round<'_>, files: &ConfigMap) -> Result<(), Cause> {
+        self.kubernetes.delete_config_map(self.permit()?, files).await?;
+        tracing::info!(key = %round.desired.key, config_map = files.metadata.name, "deleted");
+        Ok(())
+    }
+
+    async fn clear_replace(&self, round: &Round<'_>) -> Result<(), Cause> {
+        let object = self.fresh(round).await?;
+        self.kubernetes.clear_replace(self.permit()?, &object).await?;
+        tracing::info!(key = %round.desired.key, "annotation removed");
         Ok(())
     }
 
     async fn hold_object(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
         let object = self.fresh(round).await?;
-        self.kubernetes.set_finalizer(self.permit()?, &object, present).await.map_err(Cause::Kubernetes)?;
+        self.kubernetes.set_finalizer(self.permit()?, &object, present).await?;
+        tracing::info!(key = %round.desired.key, "{}", if present { "object held" } else { "object let go" });
         Ok(())
     }
 
@@ -132,7 +145,10 @@ impl Actor {
         let Some(found) = found else {
             return if present { Err(Cause::LookAgain("the Secret is gone")) } else { Ok(()) };
         };
-        self.kubernetes.set_secret_finalizer(self.permit()?, &found, present).await.map_err(Cause::Kubernetes)
+        self.kubernetes.set_secret_finalizer(self.permit()?, &found, present).await?;
+        let told = if present { "Secret held" } else { "Secret let go" };
+        tracing::info!(key = %round.desired.key, secret = secret.name, "{told}");
+        Ok(())
     }
 
     /// The cloud of the object's credential: the connection that observed it.

@@ -158,7 +158,18 @@ pub struct BrokerStatus {
 }
 
 /// Where a broker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::EnumIter,
+    strum::IntoStaticStr,
+)]
 pub enum BrokerState {
     /// Address bound and advertised as the spec says.
     Ready,

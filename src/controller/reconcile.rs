@@ -9,11 +9,12 @@ use std::{
 };
 
 use futures::FutureExt;
+use kube::ResourceExt;
 
 use super::queue::Outcome;
 use crate::{
     act::{Actor, Round},
-    api::{KafkaExternalAccess, KafkaExternalAccessStatus},
+    api::{KafkaExternalAccess, KafkaExternalAccessStatus, conditions::ConditionType},
     domain::{AccessKey, ErrorClass, Uid},
     kubernetes::{Kubernetes, KubernetesError},
     observe::{Freshness, Observer},
@@ -22,8 +23,8 @@ use crate::{
         desired::{Desired, desired},
         failure::{Cause, Failure},
         memory::Memory,
-        observed::Observed,
-        plan, status, usage,
+        observed::{CloudState, Observed},
+        plan, status, usage, words,
     },
     report::{
         events::{self, Note},
@@ -101,6 +102,7 @@ impl Reconciler {
             Ok(desired) => desired,
             Err(problem) => {
                 let status = status::rejected(&object, &problem, self.clock.now());
+                self.objects.rejected(key, &status);
                 self.report(&object, &status, Vec::new()).await?;
                 return Ok(Outcome::default());
             }
@@ -127,14 +129,20 @@ impl Reconciler {
             }
         };
         let status = status::status(&desired, &result.observed, &memory, &result.plan, &result.failures, now);
-        self.objects.show(key, &status, usage::counters(&memory.usage));
+        self.objects.show(key, &status, result.plan.restarts, usage::counters(&memory.usage));
         self.remember(&desired, memory);
         let mut notes = result.done;
         notes.extend(self.untold(&desired, events::warnings(&result.plan)));
         self.report(&object, &status, notes).await?;
         let again = |cause: &Cause| cause.class() != ErrorClass::Waiting || *cause == Cause::NotLeading;
-        let failed = result.failures.iter().any(|failure| again(&failure.cause))
-            || matches!(&result.observed.cloud, crate::plan::observed::CloudState::Failed(_));
+        let unseen = match &result.observed.cloud {
+            CloudState::Failed(error) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = unseen {
+            tracing::warn!(%key, %error, "the cloud was not seen");
+        }
+        let failed = unseen.is_some() || result.failures.iter().any(|failure| again(&failure.cause));
         let outstanding = result.plan.outstanding.len();
         tracing::debug!(%key, outstanding, failures = result.failures.len(), look_again = ?result.plan.look_again, "reconciled");
         Ok(Outcome { look_again: result.plan.look_again, failed })
@@ -176,6 +184,8 @@ impl Reconciler {
                     break;
                 }
                 let context = Round { object: &object, desired, observed: &observed };
+                let step = words::action(&action, desired);
+                tracing::info!(key = %desired.key, step, "decided");
                 let result = self.actor.carry_out(&action, &context).await;
                 memory.record(&action, &result, self.clock.steady(), self.random.fraction());
                 match result {
@@ -183,12 +193,12 @@ impl Reconciler {
                     // Nothing is wrong: the next round sees the world as it is now. The second time it is a failure,
                     // else a reply that never changes would be asked for in every round.
                     Err(cause) if cause.wants_another_look() && !among(&doubted, &action) => {
-                        tracing::debug!(key = %desired.key, %cause, "look again");
+                        tracing::info!(key = %desired.key, step, %cause, "looks again");
                         doubted.push(action);
                         break;
                     }
                     Err(cause) => {
-                        tracing::warn!(key = %desired.key, error = %cause, ?action, "action failed");
+                        tracing::warn!(key = %desired.key, step, error = %cause, "failed");
                         // I4: nothing is written elsewhere before the finalizers stand, and the object stays while the
                         // Secret is held for it.
                         let unheld =
@@ -259,6 +269,7 @@ impl Reconciler {
                 }
                 result => result?,
             }
+            tell_status(object, status);
             notes.extend(events::changes(&before, status));
         }
         self.tell(object, notes).await;
@@ -271,8 +282,9 @@ impl Reconciler {
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             let event = events::event(object, &note, self.clock.now(), &self.instance, serial);
             // An event that cannot be written is no reason to fail: the status says the same.
-            if let Err(error) = self.kubernetes.publish(permit, &event).await {
-                tracing::debug!(%error, reason = note.reason, "an event was not published");
+            match self.kubernetes.publish(permit, &event).await {
+                Ok(()) => tracing::debug!(key = %key_of(object), reason = note.reason, "event published"),
+                Err(error) => tracing::debug!(%error, reason = note.reason, "an event was not published"),
             }
         }
     }
@@ -306,6 +318,17 @@ impl Reconciler {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.observer.forget(key);
     }
+}
+
+fn key_of(object: &KafkaExternalAccess) -> AccessKey {
+    AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+fn tell_status(object: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) {
+    let ready = status.condition(ConditionType::Ready);
+    let (reason, text) = ready.map_or(("", ""), |ready| (ready.reason.as_str(), ready.message.as_str()));
+    let outstanding = status.plan.len();
+    tracing::info!(key = %key_of(object), reason, text, outstanding, "status written");
 }
 
 fn reached(object: KafkaExternalAccess, result: Result) -> Road {

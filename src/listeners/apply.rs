@@ -101,7 +101,11 @@ async fn alter(
     validate: Validate,
 ) -> Result<(), ApplyError> {
     let permit = subject.leadership.permit().ok_or(ApplyError::NotLeading)?;
-    Ok(subject.brokers.alter(permit, subject.internal, subject.node, changes, validate).await?)
+    subject.brokers.alter(permit, subject.internal, subject.node, changes, validate).await?;
+    if validate == Validate::AndApply {
+        tracing::info!(node = %subject.node, at = %subject.internal.at, ?changes, "settings altered");
+    }
+    Ok(())
 }
 
 async fn confirm(subject: &Subject<'_>, external: &Target, endpoint: &Endpoint) -> Result<(), String> {

@@ -53,7 +53,7 @@ mod rollback;
 mod rollout;
 pub mod status;
 pub mod usage;
-mod words;
+pub mod words;
 
 use desired::{Desired, WantedProvider};
 use memory::Memory;

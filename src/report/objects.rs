@@ -13,10 +13,11 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+use strum::IntoEnumIterator;
 
 use super::probes::{self, History};
 use crate::{
-    api::{BrokerStatus, KafkaExternalAccessStatus, Vantage, conditions::ConditionType},
+    api::{BrokerState, BrokerStatus, KafkaExternalAccessStatus, Vantage, conditions::ConditionType},
     domain::{AccessKey, Ordinal},
     kafka::traffic::Traffic,
     plan::{Plan, observed::Observed, probes::judge_one, usage::Source},
@@ -31,22 +32,31 @@ type All = BTreeMap<AccessKey, Shown>;
 #[derive(Debug, Default)]
 struct Shown {
     status: KafkaExternalAccessStatus,
+    restarts: usize,
     traffic: BTreeMap<Ordinal, (Source, Traffic)>,
     probes: History,
 }
 
 impl Objects {
-    /// From now on this is shown for the object.
+    /// From now on this is shown for the object; `restarts` are outstanding.
     pub fn show(
         &self,
         key: &AccessKey,
         status: &KafkaExternalAccessStatus,
+        restarts: usize,
         traffic: BTreeMap<Ordinal, (Source, Traffic)>,
     ) {
         let mut all = self.lock();
         let shown = all.entry(key.clone()).or_default();
-        (shown.status, shown.traffic) = (status.clone(), traffic);
+        (shown.status, shown.restarts, shown.traffic) = (status.clone(), restarts, traffic);
         shown.probes.keep(&status.brokers.iter().map(|broker| Ordinal(broker.ordinal)).collect());
+    }
+
+    /// The spec cannot be served: nothing was looked at, and what was counted stays.
+    pub fn rejected(&self, key: &AccessKey, status: &KafkaExternalAccessStatus) {
+        let mut all = self.lock();
+        let shown = all.entry(key.clone()).or_default();
+        (shown.status, shown.restarts) = (status.clone(), 0);
     }
 
     /// Counts the probes that are new in this look.
@@ -96,6 +106,9 @@ impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let shown = self.lock();
         encode_conditions(&mut encoder, &shown)?;
+        encode_reasons(&mut encoder, &shown)?;
+        encode_states(&mut encoder, &shown)?;
+        encode_restarts(&mut encoder, &shown)?;
         encode_reachability(&mut encoder, &shown)?;
         for (source, prefix, whose) in [
             (Source::Metrics, "broker", "the broker's listener, by its own counter"),
@@ -125,6 +138,43 @@ fn encode_conditions(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result
         let Some(value) = object.is(ConditionType::Ready) else { continue };
         let labels = [("namespace", &key.namespace), ("name", &key.name)];
         ConstGauge::new(value).encode(ready.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_reasons(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "1 for the reason of the condition Ready of the object";
+    let mut reasons = encoder.encode_descriptor("object_reason", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        let Some(ready) = object.status.condition(ConditionType::Ready) else { continue };
+        let labels = labels(key, "reason", &ready.reason);
+        ConstGauge::new(1_i64).encode(reasons.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_states(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "Brokers of the object, and addresses that wait for theirs, by state";
+    let mut brokers = encoder.encode_descriptor("brokers", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        for state in BrokerState::iter() {
+            let count = object.status.brokers.iter().filter(|broker| broker.state == state).count();
+            let word: &'static str = state.into();
+            let labels = labels(key, "state", word);
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+                .encode(brokers.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_restarts(encoder: &mut DescriptorEncoder<'_>, shown: &All) -> Result<(), fmt::Error> {
+    let help = "Brokers that restart before nothing is outstanding any more";
+    let mut restarts = encoder.encode_descriptor("restarts_outstanding", help, None, MetricType::Gauge)?;
+    for (key, object) in shown {
+        let labels = [("namespace", &key.namespace), ("name", &key.name)];
+        let count = i64::try_from(object.restarts).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(restarts.encode_family(&labels)?)?;
     }
     Ok(())
 }
@@ -242,10 +292,14 @@ mod tests {
             (Ordinal(1), (Source::Metrics, Traffic { sent: 7, received: 8 })),
             (Ordinal(2), (Source::PodEgress, Traffic { sent: 9, received: 10 })),
         ];
-        objects.show(&key, &status, counted.into());
+        objects.show(&key, &status, 2, counted.into());
         let shown = text(&objects);
         for line in [
             r#"kafka_external_access_object_ready{namespace="ydata",name="kafka"} 1"#,
+            r#"kafka_external_access_object_reason{namespace="ydata",name="kafka",reason="Ready"} 1"#,
+            r#"kafka_external_access_brokers{namespace="ydata",name="kafka",state="Ready"} 1"#,
+            r#"kafka_external_access_brokers{namespace="ydata",name="kafka",state="Waiting"} 0"#,
+            r#"kafka_external_access_restarts_outstanding{namespace="ydata",name="kafka"} 2"#,
             r#"kafka_external_access_broker_reachable{namespace="ydata",name="kafka",broker="1"} 0"#,
             r#"kafka_external_access_broker_certificate_expiration_timestamp_seconds{namespace="ydata",name="kafka",broker="1"} 86400"#,
             r#"kafka_external_access_broker_sent_bytes_total{namespace="ydata",name="kafka",broker="1"} 7"#,

@@ -115,6 +115,8 @@ struct State {
     /// The record as it was written last, while nobody is known to have written it since.
     written: Option<Lease>,
     released: bool,
+    /// Whether the log says that this process leads.
+    told: bool,
 }
 
 impl LeaseHolder {
@@ -152,6 +154,7 @@ impl LeaseHolder {
                 Err(KubernetesError { operation: "claim the lease", fault })
             }
         };
+        self.tell();
         match look {
             Ok(Look::Held) => self.times.renew,
             Ok(Look::Theirs(rest)) => rest.min(self.times.lasts / LOOKS),
@@ -160,6 +163,14 @@ impl LeaseHolder {
                 tracing::warn!(%error, "the lease could not be claimed");
                 self.times.retry
             }
+        }
+    }
+
+    /// One line when leadership begins, and one when it has run out, as the next turn sees it.
+    fn tell(&self) {
+        let leads = self.leads();
+        if std::mem::replace(&mut self.lock().told, leads) != leads {
+            tracing::info!(instance = %self.me, leads, "leadership");
         }
     }
 
@@ -195,6 +206,7 @@ impl LeaseHolder {
         let wanted = self.record(current, &spec, Some(self.me.clone()));
         match self.kubernetes.write_lease(&wanted).await {
             Ok(written) => {
+                tracing::debug!(instance = %self.me, "lease written");
                 self.hold(now, written);
                 Ok(Look::Held)
             }
@@ -279,7 +291,9 @@ impl LeaseHolder {
             return Ok(());
         }
         let freed = self.record(Some(current), &spec, None);
-        self.kubernetes.write_lease(&freed).await.map(drop)
+        self.kubernetes.write_lease(&freed).await?;
+        tracing::info!(instance = %self.me, "lease given back");
+        Ok(())
     }
 
     /// Namespace and name of the record.

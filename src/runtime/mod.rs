@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// How long the lease of a replica that died keeps the others from taking over, for example `15s`
     #[arg(long, env = "KEA_LEASE_DURATION", default_value = "15s", value_parser = interval)]
     pub lease_duration: Duration,
-    /// Address of /healthz, /readyz and /metrics
+    /// Address of /healthz, /readyz, /metrics, and /log-level for peers on the loopback interface
     #[arg(long, env = "KEA_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// How often the cloud is looked at although nothing is known to have happened, for example `5m`
@@ -121,7 +121,7 @@ pub enum RunError {
 
 /// Runs until SIGTERM or SIGINT, then ends in order: no new keys, changes under way end, the lease is given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
-    telemetry::start(args.log_format);
+    let log_level = telemetry::start(args.log_format);
     // First of all: a process without a handler is killed, or, as the first of a container, goes on.
     let mut end = End::listen()?;
     let client = client(kube::Config::infer().await?)?;
@@ -148,7 +148,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         clock.clone(),
     );
     watches.start();
-    tokio::spawn(pages(args.listen, http::Pages { watches, metrics: metrics.clone(), lease: lease.clone() }));
+    let shown = http::Pages { watches, metrics: metrics.clone(), lease: lease.clone(), log_level };
+    tokio::spawn(pages(args.listen, shown));
     let cluster = tokio::select! {
         cluster = cluster(&args, &*kubernetes, &*clock) => cluster?,
         () = end.asked() => return Ok(()),

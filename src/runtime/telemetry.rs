@@ -1,6 +1,8 @@
-//! Logs to standard output.
+//! Logs to standard output, and how much they say.
 
-use tracing_subscriber::EnvFilter;
+use std::sync::Arc;
+
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -11,12 +13,119 @@ pub enum LogFormat {
     Text,
 }
 
+/// Says what is logged; the process changes it while it runs.
+#[derive(Clone, Debug)]
+pub struct LogLevel(Arc<reload::Handle<EnvFilter, Registry>>);
+
+/// Why a level was not taken; the one before it holds.
+#[derive(Debug, thiserror::Error)]
+pub enum LogLevelError {
+    /// Not in the words of `RUST_LOG`.
+    #[error("\"{text}\" is no filter: {problem}")]
+    NotAFilter {
+        /// What was asked for.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing logs any more: the process ends.
+    #[error("{0}")]
+    Gone(#[from] reload::Error),
+}
+
+impl LogLevel {
+    /// A filter that starts as `filter`, and the layer that obeys it and keeps it.
+    pub(super) fn starting_as(filter: EnvFilter) -> (Self, reload::Layer<EnvFilter, Registry>) {
+        let (layer, handle) = reload::Layer::new(filter);
+        (Self(Arc::new(handle)), layer)
+    }
+
+    /// The filter that holds, in the words of `RUST_LOG`.
+    pub fn show(&self) -> Result<String, LogLevelError> {
+        Ok(self.0.with_current(ToString::to_string)?)
+    }
+
+    /// From now on this filter holds, until the process ends: `info`, or `kafka_external_access=debug,info`.
+    pub fn set(&self, text: &str) -> Result<(), LogLevelError> {
+        let text = text.trim();
+        let refused = |problem: String| LogLevelError::NotAFilter { text: text.to_owned(), problem };
+        if text.is_empty() {
+            return Err(refused("it is empty".to_owned()));
+        }
+        let filter = EnvFilter::try_new(text).map_err(|error| refused(error.to_string()))?;
+        // Told first, because afterwards the log may be silent; a warning, because somebody steps in.
+        let before = self.show()?;
+        tracing::warn!(before, now = text, "log level changes");
+        Ok(self.0.reload(filter)?)
+    }
+}
+
 /// Starts logging; the filter comes from `RUST_LOG`, else `info`.
-pub fn start(format: LogFormat) {
+pub fn start(format: LogFormat) -> LogLevel {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let (level, filter) = LogLevel::starting_as(filter);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true)).init(),
+        LogFormat::Text => registry.with(fmt::layer().with_ansi(false)).init(),
+    }
+    level
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Mutex};
+
+    use tracing::{Dispatch, subscriber::NoSubscriber};
+
+    use super::*;
+
+    /// A log of this thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn has(&self, words: &str) -> bool {
+            String::from_utf8_lossy(&self.0.lock().expect("not poisoned")).contains(words)
+        }
+    }
+
+    #[test]
+    fn a_level_holds_at_once_and_a_mistake_changes_nothing() {
+        // With one subscriber in the process, the thread that first comes by a line decides for all whether it is of
+        // interest, and other tests have none.
+        let _other = Dispatch::new(NoSubscriber::default());
+        let (level, filter) = LogLevel::starting_as(EnvFilter::new("info"));
+        let log = Log::default();
+        let writer = log.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let _guard =
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(filter).with(layer));
+        let say = |words: &str| tracing::debug!("{words}");
+        say("first");
+        assert!(!log.has("first"));
+        level.set("kafka_external_access=debug,info\n").expect("a filter");
+        assert_eq!(level.show().expect("it holds"), "kafka_external_access=debug,info");
+        say("second");
+        assert!(log.has("second") && log.has("log level changes"));
+        for mistake in ["", "  ", "kafka_external_access=loud", "a=b=c"] {
+            let refused = level.set(mistake).expect_err("refused");
+            assert!(matches!(refused, LogLevelError::NotAFilter { .. }), "{refused}");
+        }
+        say("third");
+        assert!(log.has("third"));
+        level.set("warn").expect("a filter");
+        say("fourth");
+        assert!(!log.has("fourth") && log.has("now=\"warn\""));
     }
 }

@@ -4,6 +4,7 @@ mod brokers;
 mod kubernetes;
 mod leadership;
 mod limits;
+mod log;
 mod probes;
 mod tap;
 mod tenants;
@@ -272,6 +273,14 @@ async fn an_invalid_edit_keeps_addresses_and_bootstrap_servers() {
     });
     world.reconcile().await;
     assert_eq!(world.condition("Accepted"), ("False".into(), "InvalidSpec".into()));
+    let shown = world.metrics();
+    for metric in [
+        r#"ready{namespace="ydata",name="kafka"} 0"#,
+        r#"reason{namespace="ydata",name="kafka",reason="InvalidSpec"} 1"#,
+    ] {
+        let line = format!("kafka_external_access_object_{metric}");
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
     assert_eq!(world.status().bootstrap_servers, before);
     assert_eq!(world.tap.writes(Seam::Cloud), Vec::<&str>::new());
     assert_eq!(world.addresses().len(), 3);
