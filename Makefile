@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-unit test-kafka test-lab test-chart fire bench lint deny generate check-generated image chart lab-up lab-down
+.PHONY: help demo test test-unit test-kafka test-lab test-chart alerts fire bench lint deny generate check-generated image chart lab-up lab-down
 
 help: ## List the chores
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up
 
 test-chart: ## What helm renders of the chart
 	cargo test --test chart
+
+alerts: ## The chart's alerts by promtool: each fires when it should, and not when it should not
+	scripts/alerts.sh
 
 image: ## The operator's container image, into target/image/image.tar
 	cargo lab image

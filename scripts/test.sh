@@ -120,6 +120,7 @@ needed image cargo lab image --profile dev
 # Built before the labs start: a build of the same folder must not replace the lab's program while it runs.
 needed build cargo test --no-run --workspace
 part chart cargo test --test chart
+part alerts scripts/alerts.sh
 # It starts and ends a lab of its own, beside which the brokers of the contract are plain processes.
 later lab-life-cycle cargo test -p lab --test life_cycle
 part kafka-contract cargo test --test kafka_contract -- --test-threads=1

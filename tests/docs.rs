@@ -241,3 +241,53 @@ fn the_transcript_has_the_columns_and_fields_of_today() {
     }
     assert!(seen >= 7, "{seen} fields");
 }
+
+/// Names of the YAML files of a folder, without their ending.
+fn named(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    let yaml = files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    yaml.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect()
+}
+
+const ALERTS: &str = "charts/kafka-external-access/files/alerts";
+
+#[test]
+fn every_alert_has_a_runbook_and_a_test_and_every_one_of_those_an_alert() {
+    let page = fs::read_to_string(docs().join("runbooks.md")).expect("the runbooks");
+    let sections = page.split("\n## ").skip(1).map(|section| section.split_once('\n').expect("a text"));
+    let mut runbooks = BTreeSet::new();
+    for (alert, text) in sections {
+        let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        assert_eq!(headings, ["Meaning", "Impact", "Diagnosis", "Mitigation"], "{alert}");
+        let parts = text.split("\n### ").skip(1).map(|part| part.split_once('\n').expect("a text").1);
+        assert!(parts.clone().all(|part| part.trim().len() > 10), "{alert}: a heading without a text");
+        assert!(parts.clone().nth(2).is_some_and(|part| part.contains("```")), "{alert}: no command");
+        runbooks.insert(alert.to_owned());
+    }
+    assert_eq!(runbooks, named(ALERTS), "left: sections of docs/runbooks.md; right: {ALERTS}");
+    assert_eq!(named("tests/alerts"), named(ALERTS), "left: tests/alerts; right: {ALERTS}");
+}
+
+#[test]
+fn alerts_runbooks_and_dashboard_name_metrics_that_exist() {
+    const PREFIX: &str = "kafka_external_access_";
+    let page = fs::read_to_string(docs().join("metrics.md")).expect("the metrics");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+    let listed: BTreeSet<&str> =
+        rows.flat_map(|(names, _)| names.split(", ").map(|name| name.trim_matches('`'))).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = named(ALERTS).into_iter().map(|name| root.join(ALERTS).join(name + ".yaml"));
+    let dashboard = root.join("charts/kafka-external-access/files/dashboards/kafka-external-access.json");
+    for file in alerts.chain([docs().join("runbooks.md"), dashboard]) {
+        let text = fs::read_to_string(&file).expect("a text");
+        let end =
+            |rest: &str| rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let names: BTreeSet<&str> = text.split(PREFIX).skip(1).map(|rest| &rest[..end(rest)]).collect();
+        assert!(!names.is_empty(), "{} names no metric", file.display());
+        for name in names {
+            let plain = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(listed.contains(plain), "{}: {PREFIX}{name} does not exist", file.display());
+        }
+    }
+}

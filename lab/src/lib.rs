@@ -18,6 +18,7 @@ mod paths;
 mod pool;
 mod process;
 mod progress;
+pub mod prometheus;
 mod sandbox;
 mod template;
 

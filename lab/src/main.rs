@@ -87,6 +87,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Run promtool, which checks and tests rules of Prometheus; needs no lab
+    #[command(disable_help_flag = true)]
+    Promtool {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// The cloud's router
     #[command(name = lab::cloud::gateway::SUBCOMMAND, hide = true)]
     Gateway,
@@ -166,6 +173,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             println!("{} in {}", image.name, image.archive.display());
         }
         Verb::Helm { arguments } => return helm(&arguments),
+        Verb::Promtool { arguments } => return promtool(&arguments),
         Verb::Gateway => lab::cloud::gateway::run(&Paths::from_environment())?,
         Verb::Machine => lab::cloud::machine::hold(&Paths::from_environment())?,
         Verb::NeutronPort => return Ok(lab::cloud::cni::run()),
@@ -256,6 +264,13 @@ fn helm(arguments: &[OsString]) -> Result<ExitCode> {
     let mut command = std::process::Command::new(program);
     let status = command.args(arguments).env_remove("KUBECONFIG").status().to(|| "run helm".to_owned())?;
     Ok(exit_code(status))
+}
+
+fn promtool(arguments: &[OsString]) -> Result<ExitCode> {
+    let cache = Cache::new(&Paths::from_environment());
+    let program = lab::prometheus::Prometheus::get(&cache, &Progress::shown())?.promtool();
+    let status = std::process::Command::new(program).args(arguments).status();
+    status.to(|| "run promtool".to_owned()).map(exit_code)
 }
 
 fn exec(command: &[OsString]) -> Result<ExitCode> {

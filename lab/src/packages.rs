@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::process::text;
 
 /// Installs, by apt, the packages of those programs that the machine lacks. A program is a name to be found in PATH or an absolute path.
@@ -15,6 +15,19 @@ pub fn ensure(wanted: &[(&str, &str)]) -> Result<()> {
     text(apt().arg("update"))?;
     text(apt().args(["install", "--yes", "--no-install-recommends"]).args(missing))?;
     Ok(())
+}
+
+/// Unpacks a package into a folder: nothing is installed, and no service of it starts.
+pub(crate) fn unpack(package: &str, folder: &Path) -> Result<()> {
+    text(apt().arg("update"))?;
+    text(apt().args(["download", package]).current_dir(folder))?;
+    let files = std::fs::read_dir(folder).to(|| format!("look into {}", folder.display()))?;
+    let archive =
+        files.flatten().map(|file| file.path()).find(|path| path.extension() == Some("deb".as_ref()));
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let archive = archive.ok_or_else(missing).to(|| format!("find the archive of {package}"))?;
+    text(Command::new("dpkg").arg("--extract").arg(&archive).arg(folder))?;
+    std::fs::remove_file(&archive).to(|| format!("remove {}", archive.display()))
 }
 
 fn apt() -> Command {

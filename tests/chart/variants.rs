@@ -218,6 +218,27 @@ fn alerts_are_all_there_but_those_left_out() {
 }
 
 #[test]
+fn every_alert_leads_to_its_section_of_the_runbooks() {
+    let url = |values: Value| {
+        let objects = rendered(&json!({"prometheusRule": values}));
+        let rules = only(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
+        let rules = rules.as_array().expect("rules").clone();
+        rules
+            .iter()
+            .map(|rule| (rule["alert"].clone(), rule["annotations"]["runbook_url"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let section = |alert: &Value| alert.as_str().expect("a name").to_lowercase();
+    for (alert, url) in url(json!({"enabled": true, "renderMode": "alwaysRender"})) {
+        assert_eq!(url, format!("docs/runbooks.md#{}", section(&alert)));
+    }
+    let book = "https://book.example/runbooks.html";
+    for (alert, url) in url(json!({"enabled": true, "renderMode": "alwaysRender", "runbookUrl": book})) {
+        assert_eq!(url, format!("{book}#{}", section(&alert)));
+    }
+}
+
+#[test]
 fn everything_has_the_common_labels_and_the_namespace_of_the_release() {
     let values = json!({
         "commonLabels": {"team": "streams"}, "networkPolicy": {"enabled": true},

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     installed::{CHART, RELEASE},
-    world::{NAMESPACE, PORT, World, held, in_lab},
+    operator,
+    world::{Background, NAMESPACE, PORT, World, held, in_lab},
 };
 
 const READY: Duration = Duration::from_secs(60);
@@ -40,8 +42,29 @@ async fn does_the_main_job(world: &mut World, namespace: &str, values: &Value) {
 fn an_installed_chart_serves_the_whole_cluster() {
     in_lab("chart_cluster", async |world| {
         does_the_main_job(world, "kea-cluster", &json!({})).await;
+        the_log_level_is_for_who_may_forward_a_port(world).await;
         the_image_finds_brokers_by_name(world);
     });
+}
+
+/// The port of the metrics is open to the cluster; this page of it is not.
+async fn the_log_level_is_for_who_may_forward_a_port(world: &World) {
+    let pods = world.installed().pods();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let told = operator::ask(pod, "PUT", "/log-level", "off");
+        assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+    }
+    let namespace = &world.installed().namespace;
+    let forward =
+        ["port-forward", "--namespace", namespace, "deployment/kafka-external-access", "18090:8080"];
+    let _forward = Background(world.lab.command("kubectl").args(forward).spawn().expect("kubectl starts"));
+    let there: SocketAddr = "127.0.0.1:18090".parse().expect("an address");
+    let set = async || match operator::ask(there, "PUT", "/log-level", "info") {
+        told if told.starts_with("HTTP/1.1 200") => Ok(()),
+        told => Err(told),
+    };
+    world.eventually("the log level is set through the forwarded port", Duration::from_secs(30), set).await;
 }
 
 /// Nothing is in the image but the program: it resolves names by itself.
@@ -92,6 +115,7 @@ fn variants() -> Vec<Value> {
             "podLabels": {"a": "b"}, "podAnnotations": {"a": "b"}, "commonLabels": {"c": "d"},
             "image": {"digest": format!("sha256:{}", "0".repeat(64))},
             "prices": {"currency": "EUR", "addressHour": "0.004"},
+            "grafanaDashboard": {"enabled": true, "annotations": {"grafana_folder": "Kafka"}},
             "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}}],
         }),
     ]

@@ -75,7 +75,7 @@ impl Installed {
     }
 
     /// Addresses of the pods of the operator.
-    fn pods(&self) -> Vec<SocketAddr> {
+    pub fn pods(&self) -> Vec<SocketAddr> {
         let labels = "app.kubernetes.io/name=kafka-external-access,app.kubernetes.io/component=operator";
         let path = "jsonpath={.items[*].status.podIP}";
         let listed = self.kubectl(&["get", "pods", "--selector", labels, "--output", path]);

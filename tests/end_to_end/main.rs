@@ -31,5 +31,6 @@ mod restart;
 mod rights;
 mod samples;
 mod schema;
+mod telemetry;
 mod told_apart;
 mod vantage;

@@ -27,10 +27,16 @@ pub fn page(at: SocketAddr) -> String {
 
 /// Head and body of what an operator answers to a GET; nothing where none answers.
 fn answer(at: SocketAddr, path: &str) -> String {
+    ask(at, "GET", path, "")
+}
+
+/// Head and body of what an operator answers; nothing where none answers.
+pub fn ask(at: SocketAddr, method: &str, path: &str, body: &str) -> String {
     let Ok(mut stream) = TcpStream::connect_timeout(&at, Duration::from_secs(1)) else {
         return String::new();
     };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    let head = format!("Host: {at}\r\nConnection: close\r\nContent-Length: {}", body.len());
+    let request = format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n{body}");
     let mut page = String::new();
     // A process that was stopped accepts and does not answer.
     let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
@@ -123,6 +129,15 @@ impl Operator {
     /// Its metrics; nothing where it does not answer.
     pub fn scrape(&self) -> String {
         page(self.listen.parse().expect("an address"))
+    }
+
+    /// Shows the log level, or sets it; head and body of the answer.
+    pub fn log_level(&self, filter: Option<&str>) -> String {
+        let at = self.listen.parse().expect("an address");
+        match filter {
+            Some(filter) => ask(at, "PUT", "/log-level", filter),
+            None => answer(at, "/log-level"),
+        }
     }
 
     /// Whether Kubernetes would call it ready.

@@ -228,6 +228,14 @@ impl World {
         self.operator.as_ref().expect("an operator").scrape()
     }
 
+    /// Shows or sets the log level of an operator that runs as a process.
+    pub fn log_level(&self, filter: Option<&str>) -> String {
+        match &self.operator {
+            Some(Running::Process(operator)) => operator.log_level(filter),
+            _ => panic!("the operator does not run as a process"),
+        }
+    }
+
     /// The kinds, and the rights of an operator that runs as a process.
     async fn install_crd(&self) {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
