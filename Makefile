@@ -65,6 +65,16 @@ fire: lab-up ## Replicas killed at random instants while parts fail: KILLS=300 S
 bench: ## What things cost, beside their goals; fails when a count misses its goal
 	cargo bench --bench counts
 
+.PHONY: footprint
+footprint: ## What the process takes while nothing happens: size, memory, processor, requests; WINDOW=60 seconds each
+	cargo bench --bench footprint
+
+RUNS ?= 1000000
+
+.PHONY: fuzz
+fuzz: ## Parsers of foreign bytes under a fuzzer: RUNS=1000000 for each, TARGETS="clouds_yaml replies" chooses
+	scripts/fuzz.sh $(RUNS) $(TARGETS)
+
 lint: ## Format and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

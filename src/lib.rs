@@ -12,6 +12,8 @@ pub mod cli;
 pub mod cloud;
 pub mod controller;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod hosts;
 pub mod kafka;
 pub mod kubernetes;

@@ -209,3 +209,18 @@ fn no_code_of_ours_is_unsafe() {
         );
     }
 }
+
+#[test]
+fn nothing_of_the_product_needs_a_webhook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut read = 0;
+    for folder in ["crds", "charts/kafka-external-access/templates"] {
+        for entry in fs::read_dir(root.join(folder)).expect("a folder").flatten() {
+            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+            let lower = text.to_lowercase();
+            assert!(!lower.contains("webhook"), "{}", entry.path().display());
+            read += 1;
+        }
+    }
+    assert!(read > 10, "only {read} files were read");
+}

@@ -291,3 +291,98 @@ fn alerts_runbooks_and_dashboard_name_metrics_that_exist() {
         }
     }
 }
+
+/// The rows of the tables of docs/security.md whose first column numbers them, and what is in their last column.
+fn rules_of_security() -> Vec<(String, String)> {
+    let page = fs::read_to_string(docs().join("security.md")).expect("docs/security.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("## Tenants"));
+    let cells = |row: &str| -> Vec<String> {
+        row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()
+    };
+    let rule = |row: Vec<String>| match row.as_slice() {
+        [number, _, shown] if number.parse::<u32>().is_ok() || number.is_empty() => {
+            Some((number.clone(), shown.clone()))
+        }
+        _ => None,
+    };
+    rows.filter(|line| line.starts_with('|')).map(cells).filter_map(rule).collect()
+}
+
+/// Every test of the tree: the words of its path without `.rs`, and its name.
+fn tests() -> Vec<(Vec<String>, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for file in ["src", "tests", "lab"].into_iter().flat_map(|folder| rust_files(&root.join(folder))) {
+        let path = file.strip_prefix(root).expect("below the root").with_extension("");
+        let words: Vec<String> = path.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let text = fs::read_to_string(&file).expect("a source");
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            let name = line.split_once("fn ").and_then(|(_, rest)| rest.split_once('('));
+            match name {
+                Some((name, _)) if marked => {
+                    found.push((words.clone(), name.to_owned()));
+                    marked = false;
+                }
+                _ => marked |= line == "#[test]" || line.starts_with("#[tokio::test"),
+            }
+        }
+    }
+    found
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    let files = entries.flat_map(|path| match path.is_dir() {
+        true => rust_files(&path),
+        false => vec![path],
+    });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// `file::name_of_a_test`, `file::beginning_of_names_*`, `make chore`, `cargo ...` or a path.
+fn is_shown(reference: &str, tests: &[(Vec<String>, String)]) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if let Some((file, name)) = reference.rsplit_once("::") {
+        let beginning = name.strip_suffix('*');
+        let named = |other: &str| beginning.map_or(other == name, |beginning| other.starts_with(beginning));
+        return tests.iter().any(|(path, other)| {
+            named(other) && file.split("::").all(|word| path.iter().any(|w| w == word))
+        });
+    }
+    if let Some(chore) = reference.strip_prefix("make ") {
+        let chore = chore.split(' ').next().unwrap_or_default();
+        let makefile = fs::read_to_string(root.join("Makefile")).expect("Makefile");
+        return makefile.lines().any(|line| line.starts_with(&format!("{chore}:")));
+    }
+    reference.starts_with("cargo ") || root.join(reference).exists()
+}
+
+#[test]
+fn every_rule_of_the_security_page_names_a_test_that_exists_or_says_that_it_is_not_kept() {
+    let (tests, golden) = (tests(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
+    assert!(tests.len() > 400, "only {} tests were found", tests.len());
+    let rules = rules_of_security();
+    let numbers: Vec<u32> = rules.iter().filter_map(|(number, _)| number.parse().ok()).collect();
+    assert_eq!(numbers, (1..=42).collect::<Vec<u32>>());
+    let mut kept = [0; 3];
+    for (number, shown) in &rules {
+        let code = shown.split('`').skip(1).step_by(2);
+        let cases = shown.split('"').skip(1).step_by(2);
+        let mut references = 0;
+        for reference in code {
+            assert!(is_shown(reference, &tests), "{number}: `{reference}` is not there");
+            references += 1;
+        }
+        for case in cases {
+            assert!(golden.join(case).is_dir(), "{number}: there is no golden case \"{case}\"");
+            references += 1;
+        }
+        let state = if shown.starts_with("no") { 2 } else { usize::from(shown.starts_with("in part")) };
+        assert!(references > 0 || state == 2, "{number}: nothing shows it");
+        kept[state] += usize::from(!number.is_empty());
+    }
+    let page = fs::read_to_string(docs().join("security.md")).expect("docs/security.md");
+    let sum = format!("{} are kept, {} in part, {} not.", kept[0], kept[1], kept[2]);
+    assert!(page.contains(&sum), "docs/security.md does not say: {sum}");
+}

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use kafka_protocol::{
     messages::{
         DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
@@ -47,14 +46,21 @@ pub struct TcpBrokers;
 #[async_trait]
 impl Brokers for TcpBrokers {
     async fn describe(&self, target: &Target) -> Result<BrokerView, KafkaError> {
-        describe(target, &mut Times::new()).await.map(|(view, _)| view)
+        let times = &mut Times::new();
+        describe(&mut open(target, times).await?, times).await
     }
 
     async fn probe(&self, target: &Target) -> Report {
         let mut passed = Times::new();
-        let described = describe(target, &mut passed).await;
-        let certificate_ends = described.as_ref().ok().and_then(|(_, certificate_ends)| *certificate_ends);
-        Report { passed, outcome: described.map(|(view, _)| view), certificate_ends }
+        let (outcome, certificate_ends) = match open(target, &mut passed).await {
+            Ok(mut connection) => {
+                let described = describe(&mut connection, &mut passed).await;
+                let certificate_ends = described.as_ref().ok().and_then(|_| connection.certificate_ends());
+                (described, certificate_ends)
+            }
+            Err(error) => (Err(error), None),
+        };
+        Report { passed, outcome, certificate_ends }
     }
 
     async fn accepts(&self, target: &Target) -> bool {
@@ -62,7 +68,8 @@ impl Brokers for TcpBrokers {
     }
 
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
-        super::cluster::cluster(target).await
+        let times = &mut Times::new();
+        super::cluster::cluster(&mut open(target, times).await?, times).await
     }
 
     async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
@@ -82,25 +89,34 @@ impl Brokers for TcpBrokers {
             let fault = KafkaFault::Network("the way to the broker took too long".into());
             return Err(KafkaError { step: Step::AlterConfigs, fault });
         }
-        let configs = changes.iter().map(|change| match change {
-            SettingChange::Set(setting, value) => {
-                alterable(*setting, 0).with_value(Some(StrBytes::from_string(value.clone())))
-            }
-            SettingChange::Delete(setting) => alterable(*setting, 1),
-        });
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(BROKER)
-            .with_resource_name(StrBytes::from_string(node.to_string()))
-            .with_configs(configs.collect());
-        let request = IncrementalAlterConfigsRequest::default()
-            .with_resources(vec![resource])
-            .with_validate_only(validate == Validate::Only);
-        let at = Step::AlterConfigs;
-        let reply = connection.ask(at, "IncrementalAlterConfigs", &request, &mut Times::new()).await?;
-        match reply.responses.as_slice() {
-            [answer] => check(at, answer.error_code, answer.error_message.as_ref()),
-            _ => Err(KafkaError { step: at, fault: KafkaFault::Malformed("not one result".into()) }),
+        alter(&mut connection, node, changes, validate).await
+    }
+}
+
+pub(super) async fn alter(
+    connection: &mut Connection,
+    node: NodeId,
+    changes: &[SettingChange],
+    validate: Validate,
+) -> Result<(), KafkaError> {
+    let configs = changes.iter().map(|change| match change {
+        SettingChange::Set(setting, value) => {
+            alterable(*setting, 0).with_value(Some(StrBytes::from_string(value.clone())))
         }
+        SettingChange::Delete(setting) => alterable(*setting, 1),
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(BROKER)
+        .with_resource_name(StrBytes::from_string(node.to_string()))
+        .with_configs(configs.collect());
+    let request = IncrementalAlterConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_validate_only(validate == Validate::Only);
+    let at = Step::AlterConfigs;
+    let reply = connection.ask(at, "IncrementalAlterConfigs", &request, &mut Times::new()).await?;
+    match reply.responses.as_slice() {
+        [answer] => check(at, answer.error_code, answer.error_message.as_ref()),
+        _ => Err(KafkaError { step: at, fault: KafkaFault::Malformed("not one result".into()) }),
     }
 }
 
@@ -110,7 +126,7 @@ fn alterable(setting: ListenerSetting, operation: i8) -> AlterableConfig {
         .with_config_operation(operation)
 }
 
-pub(super) async fn open(target: &Target, times: &mut Times) -> Result<Connection, KafkaError> {
+async fn open(target: &Target, times: &mut Times) -> Result<Connection, KafkaError> {
     let mut connection = Connection::open(target, times).await?;
     if let Some(credential) = &target.security.sasl {
         sasl::authenticate(&mut connection, credential, times).await?;
@@ -118,14 +134,16 @@ pub(super) async fn open(target: &Target, times: &mut Times) -> Result<Connectio
     Ok(connection)
 }
 
-/// The view of the broker, and the first end of a certificate that it showed.
-async fn describe(target: &Target, times: &mut Times) -> Result<(BrokerView, Option<Timestamp>), KafkaError> {
-    let mut connection = open(target, times).await?;
-    let (cluster, advertised) = table(&mut connection, times).await?;
+/// The view of the broker.
+pub(super) async fn describe(
+    connection: &mut Connection,
+    times: &mut Times,
+) -> Result<BrokerView, KafkaError> {
+    let (cluster, advertised) = table(connection, times).await?;
     let likely = advertised.keys().next().copied().unwrap_or(NodeId(0));
-    let (node, configs) = match configs(&mut connection, likely, times).await? {
+    let (node, configs) = match configs(connection, likely, times).await? {
         Answer::Is(configs) => (likely, configs),
-        Answer::IsNot(node) => match self::configs(&mut connection, node, times).await? {
+        Answer::IsNot(node) => match self::configs(connection, node, times).await? {
             Answer::Is(configs) => (node, configs),
             Answer::IsNot(_) => {
                 let fault = KafkaFault::Malformed("the broker denies the id that it named itself".into());
@@ -148,7 +166,7 @@ async fn describe(target: &Target, times: &mut Times) -> Result<(BrokerView, Opt
         Some((setting, setting_value(config)))
     };
     let settings = configs.iter().filter_map(known).collect();
-    Ok((BrokerView { node, cluster, advertised, settings, mode }, connection.certificate_ends()))
+    Ok(BrokerView { node, cluster, advertised, settings, mode })
 }
 
 type Table = (String, BTreeMap<NodeId, Endpoint>);

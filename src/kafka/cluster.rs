@@ -13,8 +13,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    ClusterState, KafkaError, KafkaFault, Partition, Quorum, Step, Target,
-    admin::{check, open},
+    ClusterState, KafkaError, KafkaFault, Partition, Quorum, Step,
+    admin::check,
     wire::{Connection, Times},
 };
 use crate::domain::NodeId;
@@ -26,17 +26,17 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Kafka's own default of `controller.quorum.fetch.timeout.ms`: who is that far behind is not followed by the leader.
 const CAUGHT_UP_WITHIN_MS: i64 = 2000;
 
-/// Asks the broker at `target` about its cluster: three requests over one connection (two where ZooKeeper keeps the
-/// metadata).
-pub(super) async fn cluster(target: &Target) -> Result<ClusterState, KafkaError> {
-    let times = &mut Times::new();
-    let mut connection = open(target, times).await?;
+/// Asks the broker about its cluster: three requests (two where ZooKeeper keeps the metadata).
+pub(super) async fn cluster(
+    connection: &mut Connection,
+    times: &mut Times,
+) -> Result<ClusterState, KafkaError> {
     let at = Step::Metadata;
     let reply = connection.ask(at, "Metadata", &MetadataRequest::default().with_topics(None), times).await?;
     check(at, reply.error_code, None)?;
-    let minimum = minimum_in_sync(&mut connection, &reply.topics, times).await?;
+    let minimum = minimum_in_sync(connection, &reply.topics, times).await?;
     let quorum = match connection.offers(DescribeQuorumRequest::KEY) {
-        true => Some(quorum(&mut connection, times).await?),
+        true => Some(quorum(connection, times).await?),
         false => None,
     };
     let controller = (reply.controller_id.0 >= 0).then_some(NodeId(reply.controller_id.0));

@@ -14,21 +14,22 @@ const LARGEST_TAG: u64 = 1024;
 /// In old versions 32-bit integers are counts, and node identifiers and times as well. One that is smaller is no danger
 /// as a count either.
 const HARMLESS: usize = 1 << 20;
-/// A variable-length integer has seven bits in each byte, five bytes at most.
-const LAST_SHIFT: u32 = 28;
+/// A variable-length integer has seven bits in each byte, and so many bytes at most.
+const MOST_BYTES: usize = 5;
 
 /// An answer.
 pub struct Counted {
     bytes: Bytes,
     flexible: bool,
-    /// What has been read of a variable-length integer, and how many bits.
-    begun: (u64, u32),
+    /// What has been read of variable-length integers, the oldest first. Where one begins is not told: a single byte, such
+    /// as a boolean, is read in the same way. So each byte that goes on may be the first.
+    begun: Vec<u64>,
 }
 
 impl Counted {
     /// An answer in a flexible version or in an old one.
     pub fn new(bytes: Bytes, flexible: bool) -> Self {
-        Self { bytes, flexible, begun: (0, 0) }
+        Self { bytes, flexible, begun: Vec::new() }
     }
 
     fn too_many(&self, requested: usize) -> TryGetError {
@@ -46,28 +47,30 @@ impl Buf for Counted {
     }
 
     fn advance(&mut self, count: usize) {
-        self.begun = (0, 0);
+        self.begun.clear();
         self.bytes.advance(count);
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        let (value, shift) = self.begun;
-        let value = value | (u64::from(byte & 0x7f) << shift);
-        if byte & 0x80 != 0 && shift < LAST_SHIFT {
-            self.begun = (value, shift + 7);
-            return Ok(byte);
+        let (bits, begun) = (u64::from(byte & 0x7f), self.begun.len());
+        for (at, value) in self.begun.iter_mut().enumerate() {
+            *value |= bits << (7 * (begun - at));
         }
-        self.begun = (0, 0);
-        let left = self.bytes.len() as u64;
-        if value > left + LARGEST_TAG {
-            return Err(self.too_many(usize::try_from(value).unwrap_or(usize::MAX)));
+        self.begun.push(bits);
+        let ended = match byte & 0x80 {
+            0 => self.begun.len(),
+            _ => usize::from(self.begun.len() == MOST_BYTES),
+        };
+        let greatest = self.begun.drain(..ended).max().unwrap_or(0);
+        if greatest > self.bytes.len() as u64 + LARGEST_TAG {
+            return Err(self.too_many(usize::try_from(greatest).unwrap_or(usize::MAX)));
         }
         Ok(byte)
     }
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
-        self.begun = (0, 0);
+        self.begun.clear();
         let value = self.bytes.try_get_i32()?;
         match usize::try_from(value) {
             Ok(count) if !self.flexible && count > self.bytes.len().max(HARMLESS) => {
@@ -84,7 +87,7 @@ impl ByteBuf for Counted {
     }
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
-        self.begun = (0, 0);
+        self.begun.clear();
         self.bytes.split_to(size)
     }
 }
@@ -118,6 +121,18 @@ mod tests {
         }
         let hostile = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]);
         assert!(MetadataResponse::decode(&mut Counted::new(hostile, false), 0).is_err());
+    }
+
+    /// Found by the fuzzer: a boolean of 0xd8 was taken for the first byte of the count behind it.
+    #[test]
+    fn a_boolean_before_a_count_hides_nothing_of_it() {
+        let mut hostile = BytesMut::new();
+        hostile.put_slice(&[0, 0, 0, 0, 2, 0, 0, 1, 0, 7]);
+        hostile.put_slice(b"orders");
+        hostile.put_slice(&[2, 10]);
+        hostile.put_slice(b"listeners");
+        hostile.put_slice(&[1, 0, 0xff, 0xd8, 0x80, 0x80, 0x80, 0x80, 5, 0, 0, 0, 0, 0, 0]);
+        assert!(DescribeConfigsResponse::decode(&mut Counted::new(hostile.freeze(), true), 4).is_err());
     }
 
     #[test]

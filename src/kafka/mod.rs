@@ -243,6 +243,8 @@ pub trait Brokers: Send + Sync {
 pub mod admin;
 mod cluster;
 pub mod counted;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod probe;
 mod sasl;
 pub mod sighting;

@@ -21,6 +21,8 @@ const FEWEST_ITERATIONS: u32 = 4096;
 const MOST_ITERATIONS: u32 = 131_072;
 /// ILLEGAL_SASL_STATE: the listener has no SASL.
 const NO_SASL: i16 = 34;
+/// In characters, of the broker's words in a message.
+const LONGEST_MESSAGE: usize = 300;
 
 /// Authenticates the connection.
 pub async fn authenticate(
@@ -41,7 +43,8 @@ pub async fn authenticate(
     }
     if reply.error_code != 0 {
         let offered: Vec<&str> = reply.mechanisms.iter().map(|name| name.as_str()).collect();
-        return Err(refused(format!("{mechanism} is not offered; the listener has: {}", offered.join(", "))));
+        let offered = offered.join(", ").chars().take(LONGEST_MESSAGE).collect::<String>();
+        return Err(refused(format!("{mechanism} is not offered; the listener has: {offered}")));
     }
     match sasl.mechanism {
         SaslMechanism::Plain => {
@@ -84,7 +87,7 @@ async fn send(
             "" => message.to_owned(),
             secret => message.replace(secret, "(secret)"),
         };
-        return Err(refused(message.chars().take(300).collect()));
+        return Err(refused(message.chars().take(LONGEST_MESSAGE).collect()));
     }
     Ok(reply.auth_bytes)
 }
@@ -108,6 +111,13 @@ static SHA256: Hash =
 static SHA512: Hash =
     Hash { hmac: hmac::HMAC_SHA512, digest: &digest::SHA512, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512 };
 
+/// What a server asks for before it believes a password.
+struct Challenge<'a> {
+    nonce: &'a str,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+}
+
 /// The client's half of RFC 5802.
 struct ScramClient {
     nonce: String,
@@ -126,18 +136,7 @@ impl ScramClient {
 
     /// The last message, and the signature that the server must answer with.
     fn last(&self, server_first: &str, password: &str, hash: &Hash) -> Result<(String, Vec<u8>), String> {
-        let malformed = || "the broker's challenge is malformed".to_owned();
-        let mut fields = server_first.split(',');
-        let mut field = |name: &str| fields.next().and_then(|f| f.strip_prefix(name)).ok_or_else(malformed);
-        let (nonce, salt, iterations) = (field("r=")?, field("s=")?, field("i=")?);
-        if !nonce.starts_with(&self.nonce) || nonce == self.nonce {
-            return Err("the broker's challenge is not for us".into());
-        }
-        let salt = STANDARD.decode(salt).map_err(|_| malformed())?;
-        let iterations: NonZeroU32 = iterations.parse().map_err(|_| malformed())?;
-        if !(FEWEST_ITERATIONS..=MOST_ITERATIONS).contains(&iterations.get()) {
-            return Err(format!("the broker asks for {iterations} iterations"));
-        }
+        let Challenge { nonce, salt, iterations } = self.challenge(server_first)?;
         let mut salted = vec![0; hash.digest.output_len()];
         pbkdf2::derive(hash.pbkdf2, iterations, &salt, password.as_bytes(), &mut salted);
         let sign = |key: &[u8], message: &[u8]| {
@@ -152,16 +151,55 @@ impl ScramClient {
         let expected = sign(&sign(&salted, b"Server Key"), signed.as_bytes());
         Ok((format!("{without_proof},p={}", STANDARD.encode(proof)), expected))
     }
+
+    /// Reads the server's first message.
+    fn challenge<'a>(&self, server_first: &'a str) -> Result<Challenge<'a>, String> {
+        let malformed = || "the broker's challenge is malformed".to_owned();
+        let mut fields = server_first.split(',');
+        let mut field = |name: &str| fields.next().and_then(|f| f.strip_prefix(name)).ok_or_else(malformed);
+        let (nonce, salt, iterations) = (field("r=")?, field("s=")?, field("i=")?);
+        if !nonce.starts_with(&self.nonce) || nonce == self.nonce {
+            return Err("the broker's challenge is not for us".into());
+        }
+        let salt = STANDARD.decode(salt).map_err(|_| malformed())?;
+        let iterations: NonZeroU32 = iterations.parse().map_err(|_| malformed())?;
+        if !(FEWEST_ITERATIONS..=MOST_ITERATIONS).contains(&iterations.get()) {
+            return Err(format!("the broker asks for {iterations} iterations"));
+        }
+        Ok(Challenge { nonce, salt, iterations })
+    }
 }
 
 fn verify(server_last: &str, expected: &[u8]) -> Result<(), String> {
     if let Some(error) = server_last.strip_prefix("e=") {
-        return Err(error.chars().take(300).collect());
+        return Err(error.chars().take(LONGEST_MESSAGE).collect());
     }
     let signature = server_last.split(',').next().and_then(|field| field.strip_prefix("v="));
     let signature = signature.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
     constant_time::verify_slices_are_equal(&signature, expected)
         .map_err(|_| "the broker does not know the password: it is not who it says".to_owned())
+}
+
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz {
+    use super::*;
+
+    /// A challenge that is taken is for us, and neither too easy nor too hard; only the right signature is one.
+    pub fn messages(first: &str, last: &str) {
+        let client = ScramClient::new("u", "abc".to_owned());
+        if let Ok(Challenge { nonce, iterations, .. }) = client.challenge(first) {
+            assert!(nonce.len() > 3 && nonce.starts_with("abc"), "{nonce}");
+            assert!((FEWEST_ITERATIONS..=MOST_ITERATIONS).contains(&iterations.get()), "{iterations}");
+        }
+        let expected = [7; 32];
+        match verify(last, &expected) {
+            Ok(()) => {
+                let signature = last.split(',').next().and_then(|field| field.strip_prefix("v="));
+                assert_eq!(signature, Some(STANDARD.encode(expected).as_str()));
+            }
+            Err(text) => assert!(text.chars().count() <= LONGEST_MESSAGE, "{text}"),
+        }
+    }
 }
 
 #[cfg(test)]

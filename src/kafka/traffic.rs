@@ -199,6 +199,32 @@ fn labels(mut text: &str) -> Option<(Vec<(&str, String)>, &str)> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz {
+    use super::*;
+
+    fn summed(meter: &Meter, text: &[u8], size: usize) -> Result<Traffic, TrafficError> {
+        let mut sum = Sum::new(meter);
+        for piece in text.chunks(size) {
+            sum.take(piece)?;
+        }
+        sum.end()
+    }
+
+    /// A text means the same in one piece and in many.
+    pub fn pieces(meter: &Meter, text: &[u8], size: usize) {
+        assert_eq!(summed(meter, text, size), summed(meter, text, LONGEST_LINE));
+    }
+
+    /// Any value of a label is read back as it was written.
+    pub fn label(value: &str) {
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let line = format!("a=\"{escaped}\",b=\"c\"}} 1");
+        let expected = vec![("a", value.to_owned()), ("b", "c".to_owned())];
+        assert_eq!(labels(&line), Some((expected, " 1")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -24,7 +24,7 @@ use super::{KafkaError, KafkaFault, Step, Target, Tls, counted::Counted};
 const LARGEST_FRAME: usize = 16 * 1024 * 1024;
 const CLIENT_ID: &str = "kafka-external-access";
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection on which ApiVersions was answered.
@@ -56,8 +56,19 @@ impl Connection {
                 Box::new(stream)
             }
         };
+        let mut connection = Self::over(stream, limit, times).await?;
+        connection.certificate_ends = certificate_ends;
+        Ok(connection)
+    }
+
+    /// The same on a stream that is there already.
+    pub(super) async fn over(
+        stream: Box<dyn Stream>,
+        limit: Duration,
+        times: &mut Times,
+    ) -> Result<Self, KafkaError> {
         let offered = BTreeMap::new();
-        let mut connection = Self { stream, limit, next_correlation: 0, offered, certificate_ends };
+        let mut connection = Self { stream, limit, next_correlation: 0, offered, certificate_ends: None };
         let request = ApiVersionsRequest::default();
         let versions = step(Step::ApiVersions, limit, times, connection.exchange(&request, 0)).await?;
         if versions.error_code != 0 {
@@ -203,7 +214,7 @@ fn of_tls(error: &std::io::Error) -> Option<&rustls::Error> {
 }
 
 /// `notAfter` (RFC 5280 section 4.1.2.5) of the certificate that ends first.
-fn first_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+pub(super) fn first_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     let end = |der: &CertificateDer<'_>| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
@@ -255,7 +266,7 @@ async fn handshake(
     })
 }
 
-fn client_config(tls: &Tls) -> Result<ClientConfig, KafkaFault> {
+pub(super) fn client_config(tls: &Tls) -> Result<ClientConfig, KafkaFault> {
     let wrong = |what: &str| KafkaFault::Certificate(format!("the Secret's {what} cannot be used"));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(tls.ca_pem.as_bytes()) {

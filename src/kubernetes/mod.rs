@@ -12,6 +12,8 @@ use k8s_openapi::api::{
 };
 
 pub mod api;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod stats;
 
 use crate::{

@@ -25,12 +25,12 @@ pub struct PodNetwork {
 /// The part of `k8s.io/kubelet/pkg/apis/stats/v1alpha1.Summary` that is needed.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Summary {
-    pods: Vec<PodStats>,
+    pub(super) pods: Vec<PodStats>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PodStats {
+pub(super) struct PodStats {
     pod_ref: PodReference,
     network: Option<NetworkStats>,
 }

@@ -8,5 +8,7 @@
 
 pub mod apply;
 pub mod dynamic;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod restart;
 pub mod text;

@@ -42,6 +42,8 @@ pub mod desired;
 mod exposure;
 pub mod failure;
 mod findings;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod leftovers;
 mod limits;
 mod listeners;

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use reqwest::{Method, Url};
 
 use super::{
     clouds_yaml::{CloudConfig, endpoint},
-    http::{Call, Effect, Http},
+    http::{Call, Effect, Http, Reply},
     refusals::Refusals,
     wire::{self, TokenBody, TokenFields},
 };
@@ -18,6 +19,8 @@ use crate::{
 };
 
 const OPERATION: &str = "log in to the cloud";
+/// In characters, of the catalogue's words in a message.
+const LONGEST_LIST: usize = 300;
 
 /// A token and what it is good for.
 #[derive(Clone, Debug)]
@@ -92,65 +95,66 @@ impl Keystone {
             },
             ..error
         })?;
-        let bad =
-            |text: &str| CloudError { operation: OPERATION, fault: CloudFault::BadReply(text.to_owned()) };
-        let secret = reply.headers.get("X-Subject-Token").and_then(|value| value.to_str().ok());
-        let secret = SecretText::new(secret.ok_or_else(|| bad("no X-Subject-Token"))?);
-        let fields = reply.json::<TokenBody>(OPERATION)?.token;
-        let project = fields.project.as_ref().map(|project| ProjectId::new(&project.id));
-        let project = project.ok_or_else(|| configuration("the credential is not scoped to a project"))?;
-        // Both by Keystone's clock, which need not be ours.
-        let issued_at = fields.issued_at.unwrap_or_else(|| self.clock.now());
-        let life = Duration::try_from(fields.expires_at.duration_since(issued_at)).unwrap_or_default();
-        Ok(Token {
-            secret,
-            project,
-            endpoint: self.endpoint(&fields)?,
-            renew_at: asked_at + life.mul_f64(0.8),
-        })
-    }
-
-    /// The endpoint of the network service in the wanted region and interface; several left is an error, never the
-    /// first one.
-    fn endpoint(&self, token: &TokenFields) -> Result<Url, CloudError> {
-        let endpoints =
-            token.catalog.iter().filter(|service| service.kind == "network").flat_map(|s| &s.endpoints);
-        let of_interface: Vec<_> =
-            endpoints.filter(|endpoint| endpoint.interface == self.config.interface).collect();
-        let wanted = |region: &Option<String>| self.config.region.is_none() || *region == self.config.region;
-        let found: Vec<_> = of_interface.iter().filter(|endpoint| wanted(&endpoint.region_id)).collect();
-        let regions = || {
-            let mut names: Vec<&str> = of_interface.iter().filter_map(|e| e.region_id.as_deref()).collect();
-            names.sort_unstable();
-            names.dedup();
-            names.join(", ")
-        };
-        match found.as_slice() {
-            [] if of_interface.is_empty() => Err(configuration(&format!(
-                "the catalogue has no network service with interface {}",
-                self.config.interface
-            ))),
-            [] => Err(configuration(&format!(
-                "the catalogue has no network service in region {}; it has: {}",
-                self.config.region.as_deref().unwrap_or_default(),
-                regions()
-            ))),
-            [one] => self.network_endpoint(&one.url),
-            _ => Err(configuration(&format!("set region_name to one of: {}", regions()))),
-        }
+        token_of(&self.config, &reply, asked_at, self.clock.now())
     }
 }
 
-impl Keystone {
-    /// The token goes there with every call: never less protected than the credential on its way to `auth_url`.
-    fn network_endpoint(&self, url: &str) -> Result<Url, CloudError> {
-        let endpoint = with_version(url)?;
-        if self.config.auth_url.scheme() == "https" && endpoint.scheme() != "https" {
-            let text = "the catalogue's network endpoint is http although auth_url is https, so tokens would travel in plain text; correct the catalogue, or choose another interface";
-            return Err(configuration(text));
-        }
-        Ok(endpoint)
+/// The token of an answer to a login that was sent at `asked_at` of the monotonic clock.
+pub fn token_of(
+    config: &CloudConfig,
+    reply: &Reply,
+    asked_at: Duration,
+    now: Timestamp,
+) -> Result<Token, CloudError> {
+    let bad = |text: &str| CloudError { operation: OPERATION, fault: CloudFault::BadReply(text.to_owned()) };
+    let secret = reply.headers.get("X-Subject-Token").and_then(|value| value.to_str().ok());
+    let secret = SecretText::new(secret.ok_or_else(|| bad("no X-Subject-Token"))?);
+    let fields = reply.json::<TokenBody>(OPERATION)?.token;
+    let project = fields.project.as_ref().map(|project| ProjectId::new(&project.id));
+    let project = project.ok_or_else(|| configuration("the credential is not scoped to a project"))?;
+    // Both by Keystone's clock, which need not be ours.
+    let issued_at = fields.issued_at.unwrap_or(now);
+    let life = Duration::try_from(fields.expires_at.duration_since(issued_at)).unwrap_or_default();
+    let endpoint = network_endpoint(config, &fields)?;
+    Ok(Token { secret, project, endpoint, renew_at: asked_at + life.mul_f64(0.8) })
+}
+
+/// The endpoint of the network service in the wanted region and interface; several left is an error, never the first
+/// one.
+fn network_endpoint(config: &CloudConfig, token: &TokenFields) -> Result<Url, CloudError> {
+    let endpoints =
+        token.catalog.iter().filter(|service| service.kind == "network").flat_map(|s| &s.endpoints);
+    let of_interface: Vec<_> = endpoints.filter(|endpoint| endpoint.interface == config.interface).collect();
+    let wanted = |region: &Option<String>| config.region.is_none() || *region == config.region;
+    let found: Vec<_> = of_interface.iter().filter(|endpoint| wanted(&endpoint.region_id)).collect();
+    let regions = || {
+        let mut names: Vec<&str> = of_interface.iter().filter_map(|e| e.region_id.as_deref()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(", ").chars().take(LONGEST_LIST).collect::<String>()
+    };
+    match found.as_slice() {
+        [] if of_interface.is_empty() => Err(configuration(&format!(
+            "the catalogue has no network service with interface {}",
+            config.interface
+        ))),
+        [] => Err(configuration(&format!(
+            "the catalogue has no network service in region {}; it has: {}",
+            config.region.as_deref().unwrap_or_default(),
+            regions()
+        ))),
+        [one] => as_protected(config, with_version(&one.url)?),
+        _ => Err(configuration(&format!("set region_name to one of: {}", regions()))),
     }
+}
+
+/// The token goes there with every call: never less protected than the credential on its way to `auth_url`.
+fn as_protected(config: &CloudConfig, endpoint: Url) -> Result<Url, CloudError> {
+    if config.auth_url.scheme() == "https" && endpoint.scheme() != "https" {
+        let text = "the catalogue's network endpoint is http although auth_url is https, so tokens would travel in plain text; correct the catalogue, or choose another interface";
+        return Err(configuration(text));
+    }
+    Ok(endpoint)
 }
 
 fn configuration(text: &str) -> CloudError {
@@ -159,9 +163,7 @@ fn configuration(text: &str) -> CloudError {
 
 /// Catalogues have the endpoint with and without `/v2.0`.
 fn with_version(url: &str) -> Result<Url, CloudError> {
-    let trimmed = url.trim_end_matches('/');
-    let full = if trimmed.ends_with("/v2.0") { trimmed.to_owned() } else { format!("{trimmed}/v2.0") };
-    endpoint(&full)
+    endpoint(url, "/v2.0")
         .ok_or_else(|| configuration("the catalogue's network endpoint is not an http or https URL"))
 }
 
@@ -173,6 +175,9 @@ mod tests {
     fn the_version_is_appended_unless_it_is_there() {
         for url in ["http://net:9696", "http://net:9696/", "http://net:9696/v2.0", "http://net:9696/v2.0/"] {
             assert_eq!(with_version(url).expect("a URL").as_str(), "http://net:9696/v2.0");
+        }
+        for url in ["http://", "http:///", "http://net:9696?a=b", "http://net:9696#a", "net:9696"] {
+            assert!(with_version(url).is_err(), "{url}");
         }
     }
 }

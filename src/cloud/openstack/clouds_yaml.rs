@@ -207,18 +207,25 @@ fn refuse_what_is_not_served(entry: &Entry, credential: &Credential) -> Result<(
 
 fn auth_url(auth: &Auth) -> Result<reqwest::Url, ConfigProblem> {
     let text = auth.auth_url.as_deref().ok_or(ConfigProblem::Missing("auth_url"))?;
-    let trimmed = text.trim_end_matches('/');
-    let full = if trimmed.ends_with("/v3") { trimmed.to_owned() } else { format!("{trimmed}/v3") };
-    endpoint(&full).ok_or_else(|| {
-        ConfigProblem::Refused("auth_url must be an http or https URL without a user in it".to_owned())
+    endpoint(text, "/v3").ok_or_else(|| {
+        ConfigProblem::Refused(
+            "auth_url must be an http or https URL without a user, a query or a fragment in it".to_owned(),
+        )
     })
 }
 
-/// A URL that calls go to. A user in it would be sent along, and shown with it.
-pub fn endpoint(text: &str) -> Option<reqwest::Url> {
-    let url = reqwest::Url::parse(text).ok()?;
+/// A URL that calls go to, with the version at the end of its path. A user in it would be sent along, and shown with it; a query would join those of the calls.
+pub fn endpoint(text: &str, version: &str) -> Option<reqwest::Url> {
+    let mut url = reqwest::Url::parse(text).ok()?;
     let plain = url.username().is_empty() && url.password().is_none();
-    (["http", "https"].contains(&url.scheme()) && url.has_host() && plain).then_some(url)
+    let plain = plain && url.query().is_none() && url.fragment().is_none();
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() || !plain {
+        return None;
+    }
+    let path = url.path().trim_end_matches('/');
+    let path = if path.ends_with(version) { path.to_owned() } else { format!("{path}{version}") };
+    url.set_path(&path);
+    Some(url)
 }
 
 fn identity(auth_type: Option<&str>, auth: Auth) -> Result<Identity, ConfigProblem> {
@@ -350,7 +357,11 @@ mod tests {
                 &PASSWORD.replace("dev: {", "dev: {insecure: true, "),
                 "verify: false and insecure: true are not served",
             ),
-            (&PASSWORD.replace("https://", "https://u:secret@"), "without a user in it"),
+            (&PASSWORD.replace("https://", "https://u:secret@"), "without a user,"),
+            (&PASSWORD.replace("cloud:5000", "cloud:5000?a=b"), "a query or a fragment in it"),
+            // Found by the fuzzer: the version had become the host.
+            (&PASSWORD.replace("https://cloud:5000", "https://"), "http or https URL"),
+            (&PASSWORD.replace("cloud:5000", "cloud:5000#a"), "a query or a fragment in it"),
             (&PASSWORD.replace("dev: {", "dev: {profile: 'https://x', "), "profiles are not served"),
             (&PASSWORD.replace("dev: {", "dev: {cacert: /etc/ca.pem, "), "key cacert"),
             (&PASSWORD.replace("dev: {", "dev: {auth_type: v3kerberos, "), "v3kerberos is not served"),

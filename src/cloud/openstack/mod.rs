@@ -10,6 +10,8 @@ use crate::{reach::Reach, seams::Clock};
 
 mod auth;
 pub mod clouds_yaml;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod hostile;
 mod http;

@@ -362,6 +362,6 @@ pub struct WireQuota {
 
 impl From<WireQuota> for Quota {
     fn from(wire: WireQuota) -> Self {
-        Self { used: wire.used + wire.reserved, limit: u64::try_from(wire.limit).ok() }
+        Self { used: wire.used.saturating_add(wire.reserved), limit: u64::try_from(wire.limit).ok() }
     }
 }

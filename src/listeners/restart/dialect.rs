@@ -209,22 +209,29 @@ struct Token {
     quote: Option<char>,
 }
 
+/// The first of that key. A word that the shell would put together of several is not one, and neither is what stands in the
+/// value of another flag or behind a quote without an end.
 fn token(line: &str, key: &str) -> Option<Token> {
-    for (at, _) in line.match_indices(FLAG) {
-        let blank = line[at + FLAG.len()..].len() - line[at + FLAG.len()..].trim_start().len();
-        let mut start = at + FLAG.len() + blank;
+    let mut from = 0;
+    while let Some(at) = line[from..].find(FLAG).map(|at| from + at) {
+        from = at + FLAG.len();
+        let start = from + (line[from..].len() - line[from..].trim_start().len());
         let quote = line[start..].chars().next().filter(|c| ['"', '\''].contains(c));
-        start += quote.map_or(0, char::len_utf8);
-        let Some(rest) = line[start..].strip_prefix(key).and_then(|rest| rest.strip_prefix('=')) else {
-            continue;
-        };
-        let value = start + key.len() + 1;
+        let (start, width) = (start + quote.map_or(0, char::len_utf8), quote.map_or(0, char::len_utf8));
         let length = match quote {
-            Some(quote) => rest.find(quote)?,
-            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+            Some(quote) => line[start..].find(quote),
+            None => Some(line[start..].find(char::is_whitespace).unwrap_or(line[start..].len())),
         };
-        let end = value + length;
-        return Some(Token { whole: at..end + quote.map_or(0, char::len_utf8), value: value..end, quote });
+        // `--overrides`, or `--override=...`.
+        if start - width == from {
+            continue;
+        }
+        let end = start + length?;
+        from = end + width;
+        let alone = line[from..].chars().next().is_none_or(char::is_whitespace);
+        if alone && line[start..end].strip_prefix(key).is_some_and(|rest| rest.starts_with('=')) {
+            return Some(Token { whole: at..from, value: start + key.len() + 1..end, quote });
+        }
     }
     None
 }
@@ -294,6 +301,16 @@ mod tests {
         assert_eq!(literal(shell("advertised.listeners=I://a:1")), "\\${kea:a}");
         assert_eq!(literal(shell("\"advertised.listeners=I://a:1\"")), "\\${kea:a}");
         assert_eq!(literal(shell("'advertised.listeners=I://a:1'")), "${kea:a}");
+    }
+
+    #[test]
+    fn only_words_of_their_own_are_settings_in_a_shell_line() {
+        let line = "start.sh --override 'a=b --override config.providers=no' --overridelisteners=no --override 'b=c'd \
+                    --override listeners=I://:1 --override config.providers=yes --override 'advertised.listeners=no";
+        let settings = settings(json!({"name": "kafka", "command": ["sh", "-c", line]})).expect("understood");
+        assert_eq!(settings.get("listeners").expect("readable").as_deref(), Some("I://:1"));
+        assert_eq!(settings.get("config.providers").expect("readable").as_deref(), Some("yes"));
+        assert_eq!(settings.get("advertised.listeners"), Ok(None));
     }
 
     #[test]

@@ -281,7 +281,13 @@ fn base(settings: &Settings, wanted: &Wanted<'_>) -> Result<Replaced, NotUnderst
         let others: Vec<&str> = text.split(',').filter(|alias| alias.trim() != ALIAS).collect();
         (!others.is_empty()).then(|| others.join(","))
     });
-    let advertised = ours.map_or(advertised.as_str(), |at| advertised[..at].trim_end_matches(',')).to_owned();
+    // A file's value brings its comma; a name is behind one of ours.
+    let advertised = match (by_file, ours) {
+        (Some(at), _) => &advertised[..at],
+        (None, Some(at)) => advertised[..at].strip_suffix(',').unwrap_or(&advertised[..at]),
+        (None, None) => &advertised,
+    };
+    let advertised = advertised.to_owned();
     Ok(Replaced { listeners, advertised, map, providers })
 }
 
@@ -520,6 +526,20 @@ mod tests {
         assert_eq!(value(&addresses, ADVERTISED), value(&changed(&before, &external()), ADVERTISED));
         let back = restored(&addresses, None).expect("understood").expect("ours");
         assert_eq!(value(&back, ADVERTISED), ENTRY);
+    }
+
+    #[test]
+    fn a_comma_at_the_end_changes_the_template_once() {
+        let before = environment(&[("KAFKA_ADVERTISED_LISTENERS", "I://a:9092,")]);
+        for wanted in [external(), Wanted { host: Some("{podName}.example.com"), ..external() }] {
+            let mut before = before.clone();
+            let env = pod_mut(&mut before).expect("a pod").containers[1].env.as_mut().expect("variables");
+            env.remove(2);
+            let with = changed(&before, &wanted);
+            assert_eq!(state(&with, None, &wanted), Ok(State::InShape), "{}", value(&with, ADVERTISED));
+            let back = restored(&with, None).expect("understood").expect("ours");
+            assert_eq!(value(&back, ADVERTISED), "I://a:9092,");
+        }
     }
 
     #[test]

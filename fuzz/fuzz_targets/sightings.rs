@@ -1,0 +1,3 @@
+#![no_main]
+
+kafka_external_access_fuzz::target!(sightings);
