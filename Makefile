@@ -42,6 +42,13 @@ alerts: ## The chart's alerts by promtool: each fires when it should, and not wh
 image: ## The operator's container image, into target/image/image.tar
 	cargo lab image
 
+.PHONY: deb test-deb
+deb: ## The Debian package for clients' machines of this kind, and what else a release has for them, into target/dist/
+	scripts/release/program.sh "$$(dpkg --print-architecture)" target/dist
+
+test-deb: ## The Debian package: what is in it, and that it is installed, upgraded and removed in order
+	scripts/deb-test.sh
+
 chart: ## The packed chart, into target/
 	cargo lab helm package charts/kafka-external-access --destination target
 

@@ -3,7 +3,7 @@
 # package, and its SBOM. It is linked with musl: on machines of clients glibc's resolver would load what their
 # /etc/nsswitch.conf names, of another version than its own.
 #
-# Needs the target of rustup, the program cargo-deb, and a C compiler for libraries of dependencies: musl-gcc (Debian:
+# Needs the target of rustup, dpkg, and a C compiler for libraries of dependencies: musl-gcc (Debian:
 # musl-tools) on a machine of that kind, else aarch64-linux-gnu-gcc (Debian: gcc-aarch64-linux-gnu).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -45,5 +45,5 @@ fi
 cp LICENSE README.md CHANGELOG.md "$stage/$name"
 tar --create --directory "$stage" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name" |
   gzip --no-name --best >"$out/$name.tar.gz"
-cargo deb --quiet --locked --no-build --no-strip --target "$target" --output "$out/"
+DEB_VERSION=$version scripts/release/deb.sh "$program" "$arch" "$out" >/dev/null
 scripts/release/sbom.py "$target" "$out/$name.cdx.json"
