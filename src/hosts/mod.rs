@@ -9,9 +9,9 @@
 //! | no (any more) | | yes | goes |
 //!
 //! With `--trust-status` the operator's own look is enough: every pair of the status is in the file.
-//! While the API server does not answer, or the object does not exist, the file stays as it is.
+//! While whoever is asked does not answer, or the object does not exist, the file stays as it is.
 
-use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use futures::future::join_all;
@@ -19,28 +19,33 @@ use jiff::Timestamp;
 use kube::Api;
 
 use crate::{
-    api::{BrokerStatus, KafkaExternalAccess, KafkaExternalAccessStatus},
     cli::{
         cluster::ClusterArgs,
         connect::{ConnectArgs, Dialer, seconds},
     },
-    domain::{AccessKey, Endpoint, NodeId, innermost},
+    domain::{AccessKey, NodeId},
     kafka::{Brokers, admin::TcpBrokers},
     runtime::clock::SystemClock,
     seams::Clock,
 };
 
 pub mod block;
+pub mod endpoint;
 pub mod file;
+pub mod source;
+pub mod told;
 
 use block::{BrokenBlock, Pair};
+use endpoint::EndpointArgs;
 use file::FileError;
+use source::{Source, SourceError};
+use told::{Broker, Told};
 
-/// Limit for one reading of the object.
-const READING: Duration = Duration::from_secs(10);
+/// From what age on it is said that the operator tells what it knew before, in seconds.
+const OLD: u64 = 60;
 
 /// Keeps a marked block of /etc/hosts right, from the object's `status.hosts`. Every other byte, mode and owner stay. Needs
-/// a kubeconfig that may `get` the object, and nothing else.
+/// a kubeconfig that may `get` the object and nothing else, or a token for the operator's endpoint.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Exit codes: 0 the block is right, 1 it is not, or that cannot be told, 2 wrong usage, or a file it is given cannot be used"
@@ -61,12 +66,15 @@ pub struct HostsArgs {
     /// Change nothing; say whether the file is right
     #[arg(long, group = "mode")]
     pub check: bool,
-    /// Take the block out, and end; the API server is not asked
+    /// Take the block out, and end; nobody is asked
     #[arg(long, group = "mode")]
     pub remove: bool,
     /// Do not ask the brokers from here who they are: what the operator saw is enough
     #[arg(long, env = "KEA_HOSTS_TRUST_STATUS")]
     pub trust_status: bool,
+    /// Whom it asks
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
     /// How this machine talks to the brokers
     #[command(flatten)]
     pub connect: ConnectArgs,
@@ -75,10 +83,8 @@ pub struct HostsArgs {
 /// Why the file may not be right.
 #[derive(Debug, thiserror::Error)]
 enum HostsError {
-    #[error("the API server does not tell: {0}")]
-    Unread(String),
-    #[error("there is no KafkaExternalAccess {0}")]
-    NoObject(AccessKey),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error(transparent)]
     File(#[from] FileError<BrokenBlock>),
 }
@@ -148,7 +154,7 @@ enum Answer {
 
 struct Keeper {
     args: HostsArgs,
-    objects: Api<KafkaExternalAccess>,
+    source: Source,
     dialer: Dialer,
     clock: SystemClock,
 }
@@ -156,9 +162,14 @@ struct Keeper {
 impl Keeper {
     async fn new(args: HostsArgs) -> Result<Self, String> {
         let dialer = args.connect.dialer()?;
-        let cluster = ClusterArgs::default().open().await?;
-        let objects = Api::namespaced(cluster.client, &args.object.namespace);
-        Ok(Self { args, objects, dialer, clock: SystemClock::default() })
+        let source = match args.endpoint.endpoint() {
+            Some(endpoint) => Source::Operator(endpoint),
+            None => {
+                let cluster = ClusterArgs::default().open().await?;
+                Source::ApiServer(Api::namespaced(cluster.client, &args.object.namespace))
+            }
+        };
+        Ok(Self { args, source, dialer, clock: SystemClock::default() })
     }
 
     /// Until the program is ended. One line for each thing that changes.
@@ -193,9 +204,9 @@ impl Keeper {
 
     /// Sets the file right; what is worth a line each.
     async fn refresh(&self) -> Result<Vec<String>, HostsError> {
-        let status = self.read().await?;
+        let names = self.source.read(&self.args.object, &self.clock).await?;
         let before = self.args.now()?.map(|block| block.pairs).unwrap_or_default();
-        let (wanted, mut told) = self.wanted(&status, &before).await;
+        let (wanted, mut told) = self.wanted(&names, &before).await;
         let object = &self.args.object;
         let changed = file::change(&self.args.file, |text| {
             let there = block::find(text, object)?;
@@ -220,14 +231,14 @@ impl Keeper {
     async fn check(&self) -> Result<bool, HostsError> {
         let block = self.args.now()?;
         let before = block.as_ref().map(|block| block.pairs.clone()).unwrap_or_default();
-        let status = match self.read().await {
-            Ok(status) => status,
+        let names = match self.source.read(&self.args.object, &self.clock).await {
+            Ok(names) => names,
             Err(error) => {
                 println!("{}", self.stays(block.and_then(|block| block.changed)));
-                return Err(error);
+                return Err(error.into());
             }
         };
-        let (wanted, told) = self.wanted(&status, &before).await;
+        let (wanted, told) = self.wanted(&names, &before).await;
         told.iter().for_each(|line| println!("{line}"));
         before.iter().filter(|pair| !wanted.contains(pair)).for_each(|pair| println!("not right: {pair}"));
         wanted.iter().filter(|pair| !before.contains(pair)).for_each(|pair| println!("missing: {pair}"));
@@ -237,33 +248,21 @@ impl Keeper {
         Ok(right)
     }
 
-    async fn read(&self) -> Result<KafkaExternalAccessStatus, HostsError> {
-        let object = self.objects.get_opt(&self.args.object.name);
-        let late = self.clock.sleep(READING);
-        let object = match futures::future::select(std::pin::pin!(object), late).await {
-            futures::future::Either::Left((Ok(object), _)) => object,
-            futures::future::Either::Left((Err(kube::Error::Api(status)), _)) => {
-                return Err(HostsError::Unread(status.message.clone()));
-            }
-            futures::future::Either::Left((Err(error), _)) => {
-                return Err(HostsError::Unread(innermost(&error)));
-            }
-            futures::future::Either::Right(_) => {
-                return Err(HostsError::Unread(format!("no answer within {} s", READING.as_secs())));
-            }
-        };
-        let object = object.ok_or_else(|| HostsError::NoObject(self.args.object.clone()))?;
-        Ok(object.status.unwrap_or_default())
-    }
-
     /// The pairs that belong into the file, and what to say about the others.
-    async fn wanted(&self, status: &KafkaExternalAccessStatus, before: &[Pair]) -> (Vec<Pair>, Vec<String>) {
+    async fn wanted(&self, names: &Told, before: &[Pair]) -> (Vec<Pair>, Vec<String>) {
         let mut told = Vec::new();
+        if names.age_seconds >= OLD {
+            let age = age(Duration::from_secs(names.age_seconds));
+            told.push(format!(
+                "{} does not reach the API server: it tells what it knew {age} ago",
+                self.source.name()
+            ));
+        }
         let mut asked = Vec::new();
-        for line in &status.hosts {
-            match line.parse::<Pair>() {
-                Ok(pair) => asked.push(async {
-                    let answer = self.ask(status, &pair).await;
+        for named in &names.pairs {
+            match named.pair() {
+                Ok(pair) => asked.push(async move {
+                    let answer = self.ask(&pair, named.broker).await;
                     (pair, answer)
                 }),
                 Err(error) => told.push(error.to_string()),
@@ -274,29 +273,20 @@ impl Keeper {
         (pairs, told)
     }
 
-    async fn ask(&self, status: &KafkaExternalAccessStatus, pair: &Pair) -> Answer {
+    async fn ask(&self, pair: &Pair, broker: Option<Broker>) -> Answer {
         if self.args.trust_status {
             return Answer::Right;
         }
-        let Some((node, port)) = identity(&status.brokers, pair.address) else {
+        let Some(Broker { node_id, port }) = broker else {
             return Answer::None("the status does not say which broker it is".to_owned());
         };
         let target = self.dialer.target((pair.address, port).into(), &pair.name);
         match TcpBrokers.probe(&target).await.outcome {
-            Ok(view) if view.node == node => Answer::Right,
+            Ok(view) if view.node == node_id => Answer::Right,
             Ok(view) => Answer::Other(view.node),
             Err(error) => Answer::None(error.to_string()),
         }
     }
-}
-
-/// Who should answer at an address, and at which port.
-fn identity(brokers: &[BrokerStatus], address: Ipv4Addr) -> Option<(NodeId, u16)> {
-    let address = address.to_string();
-    let at = |broker: &&BrokerStatus| broker.address.as_ref().or(broker.target.as_ref()) == Some(&address);
-    let broker = brokers.iter().find(at)?;
-    let endpoint: Endpoint = broker.advertised.as_ref()?.parse().ok()?;
-    Some((NodeId(broker.node_id?), endpoint.port))
 }
 
 /// The table above.
@@ -348,19 +338,6 @@ mod tests {
         );
         let asked = vec![(known.clone(), Answer::Right), (new.clone(), Answer::Right)];
         assert_eq!(decide(asked, &before).0, [known, new]);
-    }
-
-    #[test]
-    fn a_broker_is_known_by_its_address_outside_else_by_its_pods() {
-        let brokers = serde_json::json!([
-            {"ordinal": 0, "nodeId": 5, "state": "Ready", "target": "10.0.0.1", "advertised": "a.b:9092"},
-            {"ordinal": 1, "nodeId": 6, "state": "Ready", "target": "10.0.0.2", "address": "203.0.113.9", "advertised": "203.0.113.9:9094"},
-            {"ordinal": 2, "state": "Waiting", "target": "10.0.0.3"}]);
-        let brokers: Vec<BrokerStatus> = serde_json::from_value(brokers).expect("brokers");
-        let of = |address: &str| identity(&brokers, address.parse().expect("an address"));
-        assert_eq!(of("10.0.0.1"), Some((NodeId(5), 9092)));
-        assert_eq!(of("203.0.113.9"), Some((NodeId(6), 9094)));
-        assert_eq!((of("10.0.0.2"), of("10.0.0.3")), (None, None));
     }
 
     #[test]

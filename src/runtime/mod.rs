@@ -27,6 +27,7 @@ use crate::{
 
 pub mod clock;
 mod election;
+pub mod hosts;
 pub mod http;
 pub mod lease;
 pub mod prices;
@@ -34,6 +35,7 @@ pub mod reach;
 pub mod telemetry;
 
 use clock::{SystemClock, SystemRandom};
+use hosts::HostsEndpointArgs;
 use lease::LeaseHolder;
 use prices::PriceArgs;
 use reach::ReachArgs;
@@ -83,6 +85,9 @@ pub struct RunArgs {
     /// Where clouds are called
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Where machines are told the brokers' names
+    #[command(flatten)]
+    pub hosts: HostsEndpointArgs,
     /// How log lines look
     #[arg(long, env = "KEA_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
@@ -148,6 +153,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         clock.clone(),
     );
     watches.start();
+    hosts::start(&args.hosts, kubernetes.clone(), clock.clone());
     let shown = http::Pages { watches, metrics: metrics.clone(), lease: lease.clone(), log_level };
     tokio::spawn(pages(args.listen, shown));
     let cluster = tokio::select! {

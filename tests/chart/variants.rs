@@ -71,6 +71,7 @@ fn every_flag() -> Value {
         "metricsInterval": "8s",
         "cloudNetworks": {"allowed": ["127.0.0.0/8"], "denied": ["10.96.0.0/12", "fd00::/8"]},
         "prices": {"currency": "EUR", "addressHour": "0.004", "mbpsHour": "0.001", "gb": "0.05"},
+        "hosts": {"enabled": true, "tlsSecretName": "t", "tokensSecretName": "k"},
         "logging": {"format": "text", "level": "debug"},
     })
 }
@@ -104,6 +105,9 @@ fn a_typing_mistake_is_refused() {
         (json!({"image": {"digest": "sha256:1"}}), "digest"),
         (json!({"serviceMonitor": {"renderMode": "always"}}), "renderMode"),
         (json!({"replicaCount": "2"}), "replicaCount"),
+        (json!({"hosts": {"enabled": true, "tlsSecretName": "t"}}), "tokensSecretName"),
+        (json!({"hosts": {"enabled": true, "tokensSecretName": "t"}}), "tlsSecretName"),
+        (json!({"hosts": {"service": {"type": "ExternalName"}}}), "type"),
     ] {
         let refusal = refusal(&values);
         assert!(refusal.contains(told), "{refusal}");
@@ -197,6 +201,49 @@ fn monitors_find_the_port_and_the_labels_of_what_they_select() {
     let monitor = only(&objects, "PodMonitor");
     assert!(selects(&monitor["spec"]["selector"]["matchLabels"], pods));
     assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], port["name"]);
+}
+
+#[test]
+fn names_for_machines_are_served_by_every_pod_and_do_not_keep_it_from_starting() {
+    let names = json!({"enabled": true, "port": 9443, "tlsSecretName": "t", "tokensSecretName": "k",
+        "service": {"type": "LoadBalancer", "nodePort": 30443, "sourceRanges": ["10.0.0.0/8"], "annotations": {"a": "b"}}});
+    let from = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+    let more = json!({"name": "more", "emptyDir": {}});
+    let values = json!({"hosts": names, "networkPolicy": {"enabled": true, "hostsFrom": from},
+        "extraVolumes": [more], "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}]});
+    let objects = rendered(&values);
+    let services = of_kind(&objects, "Service");
+    let service =
+        services.iter().find(|service| service["metadata"]["name"] == "r-kafka-external-access-hosts");
+    let service = service.expect("a Service for names");
+    assert_eq!(service["spec"]["selector"], only(&objects, "Deployment")["spec"]["selector"]["matchLabels"]);
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(service["spec"]["loadBalancerSourceRanges"], json!(["10.0.0.0/8"]));
+    assert_eq!(service["metadata"]["annotations"], json!({"a": "b"}));
+    let port = json!({"name": "hosts", "port": 9443, "targetPort": "hosts", "nodePort": 30443});
+    assert_eq!(service["spec"]["ports"], json!([port]));
+    let pod = pod(&objects);
+    assert_eq!(pod["containers"][0]["ports"][1], json!({"name": "hosts", "containerPort": 9443}));
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    assert_eq!((volumes.len(), mounts.len()), (3, 3));
+    for (volume, secret) in volumes.iter().zip(["t", "k"]) {
+        assert_eq!(volume["secret"], json!({"secretName": secret, "optional": true}));
+        let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).expect("a mount");
+        let path = mount["mountPath"].as_str().expect("a path");
+        let args = pod["containers"][0]["args"].to_string();
+        assert!(args.contains(&format!("={path}")), "{path} of {args}");
+    }
+    let rule = &only(&objects, "NetworkPolicy")["spec"]["ingress"][1];
+    assert_eq!(*rule, json!({"ports": [{"protocol": "TCP", "port": "hosts"}], "from": from}));
+
+    let without = rendered(&json!({"networkPolicy": {"enabled": true}}));
+    assert_eq!(of_kind(&without, "Service").len(), 1);
+    assert_eq!(only(&without, "NetworkPolicy")["spec"]["ingress"].as_array().map(Vec::len), Some(1));
+    assert!(self::pod(&without)["volumes"].is_null());
+    let same =
+        json!({"hosts": {"enabled": true, "port": 8080, "tlsSecretName": "t", "tokensSecretName": "k"}});
+    assert!(refusal(&same).contains("hosts.port"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::world::{Background, NAMESPACE, World, describe, in_lab};
 
 const READY: Duration = Duration::from_secs(60);
-const BOOTSTRAP: &str = "kafka-0.kafka-headless.ydata.svc:9092,kafka-1.kafka-headless.ydata.svc:9092,kafka-2.kafka-headless.ydata.svc:9092";
+pub const BOOTSTRAP: &str = "kafka-0.kafka-headless.ydata.svc:9092,kafka-1.kafka-headless.ydata.svc:9092,kafka-2.kafka-headless.ydata.svc:9092";
 /// Odd on purpose: another mode and owner than usual, no line feed at the end, bytes that are no text.
 const ODD: &str = r"printf '127.0.0.1 localhost\n# \377 \t kept\r\n10.9.8.7 other.example.com' > /etc/hosts; chmod 640 /etc/hosts; chown 1234:4321 /etc/hosts";
 
@@ -41,7 +41,7 @@ fn pairs(object: &KafkaExternalAccess) -> Vec<String> {
 }
 
 /// Three pairs, none of them among `before`.
-async fn all_moved(world: &World, before: &[String]) -> Vec<String> {
+pub async fn all_moved(world: &World, before: &[String]) -> Vec<String> {
     world
         .eventually("the brokers answer at their new addresses", Duration::from_secs(180), async || {
             let object = world.access().await.ok_or("the object does not exist")?;
@@ -53,10 +53,15 @@ async fn all_moved(world: &World, before: &[String]) -> Vec<String> {
 }
 
 async fn start(world: &mut World) -> Vec<String> {
+    world.start_operator();
+    without_addresses(world).await
+}
+
+/// Makes an object without addresses, on a network where the machine reaches pods, and waits for its pairs.
+pub async fn without_addresses(world: &World) -> Vec<String> {
     world.cloud.set_machine_to_pods(true).expect("the way to pods can be switched");
     let group = &world.cloud.facts().security_group_id;
     world.demo.add_rule(group, &SecurityRule::tcp(9092)).expect("a rule can be added");
-    world.start_operator();
     world
         .create(|object| {
             let spec = object["spec"].as_object_mut().expect("a spec");

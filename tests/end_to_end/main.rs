@@ -20,6 +20,7 @@ mod fire;
 mod first_steps;
 mod generated;
 mod hosts;
+mod hosts_endpoint;
 mod kraft;
 mod limits;
 mod listeners;

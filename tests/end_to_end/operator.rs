@@ -70,8 +70,17 @@ impl Operator {
         Self::start_leased(lab, test, replica, Duration::from_secs(5))
     }
 
+    /// Starts the first or the second replica with further arguments.
+    pub fn start_with(lab: &Lab, test: &str, replica: usize, more: &[String]) -> Self {
+        Self::spawn(lab, test, replica, Duration::from_secs(5), more)
+    }
+
     /// Starts a replica that leads for this long at a time.
     pub fn start_leased(lab: &Lab, test: &str, replica: usize, lease: Duration) -> Self {
+        Self::spawn(lab, test, replica, lease, &[])
+    }
+
+    fn spawn(lab: &Lab, test: &str, replica: usize, lease: Duration, more: &[String]) -> Self {
         let listen = LISTEN[replica];
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("end-to-end");
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -90,6 +99,7 @@ impl Operator {
                 "--metrics-interval",
                 "3s",
             ])
+            .args(more)
             .env("KUBECONFIG", rights::kubeconfig(lab))
             .env("RUST_LOG", "kafka_external_access=debug,info")
             .env("NODE_NAME", "lab-node")

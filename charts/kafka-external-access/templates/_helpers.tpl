@@ -135,4 +135,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
 {{- fail "serviceMonitor and podMonitor are both enabled: every metric would be read twice" }}
 {{- end }}
+{{- if and .Values.hosts.enabled (eq (int .Values.hosts.port) (int .Values.httpPort)) -}}
+{{- fail "hosts.port and httpPort are the same port" }}
+{{- end }}
 {{- end }}

@@ -1,4 +1,4 @@
-//! The virtual machine as a client of the API server, which it does not reach by itself.
+//! The virtual machine as a client of the API server and of the operator, which it does not reach by itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,8 +22,8 @@ impl Drop for Background {
     }
 }
 
-/// A port of the virtual machine's own that leads to the API server.
-fn open_a_way(world: &World, api_server: String) -> u16 {
+/// A port of the virtual machine's own that leads to something in the lab's network.
+fn open_a_way(world: &World, to: String) -> u16 {
     let vm = world.lab.vm().expect("the virtual machine");
     let bound = std::thread::spawn(move || {
         vm.enter_network().expect("its network can be entered");
@@ -35,9 +35,9 @@ fn open_a_way(world: &World, api_server: String) -> u16 {
     let listener = TcpListener::from_std(listener).expect("a socket");
     tokio::spawn(async move {
         while let Ok((mut from, _)) = listener.accept().await {
-            let api_server = api_server.clone();
+            let to = to.clone();
             tokio::spawn(async move {
-                if let Ok(mut to) = TcpStream::connect(api_server).await {
+                if let Ok(mut to) = TcpStream::connect(to).await {
                     let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
                 }
             });
@@ -66,6 +66,11 @@ impl World {
         let path = self.own_file(name);
         std::fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
         path
+    }
+
+    /// A port of the virtual machine's own that leads to `to`.
+    pub fn way_to(&self, to: &str) -> u16 {
+        open_a_way(self, to.to_owned())
     }
 
     /// Where this test may write. Tests of one process run side by side, each in a lab of its own, and the labs share the
