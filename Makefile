@@ -82,6 +82,10 @@ RUNS ?= 1000000
 fuzz: ## Parsers of foreign bytes under a fuzzer: RUNS=1000000 for each, TARGETS="clouds_yaml replies" chooses
 	scripts/fuzz.sh $(RUNS) $(TARGETS)
 
+.PHONY: book
+book: ## The pages of docs/ as a book, into target/book; needs mdbook
+	mdbook build docs
+
 lint: ## Format and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

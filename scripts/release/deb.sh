@@ -23,6 +23,7 @@ install -D -m 644 packaging/kafka-external-access-hosts.default "$stage/etc/defa
 # For the kubeconfig or the token.
 install -d -m 750 "$stage/etc/kafka-external-access"
 install -D -m 644 docs/*.md packaging/debian/copyright -t "$documents"
+install -D -m 644 docs/images/*.svg -t "$documents/images"
 install -D -m 644 examples/*.yaml -t "$documents/examples"
 gzip --no-name --best --stdout CHANGELOG.md >"$documents/changelog.gz"
 
