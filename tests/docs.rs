@@ -386,3 +386,38 @@ fn every_rule_of_the_security_page_names_a_test_that_exists_or_says_that_it_is_n
     let sum = format!("{} are kept, {} in part, {} not.", kept[0], kept[1], kept[2]);
     assert!(page.contains(&sum), "docs/security.md does not say: {sum}");
 }
+
+/// A number, or a product of some; `IDLE_READS` is declared in the bench.
+fn product(text: &str, bench: &str) -> u64 {
+    let text = match text.trim() {
+        "IDLE_READS" => bench.split_once("IDLE_READS: usize = ").expect("it is declared").1,
+        number => number,
+    };
+    let factors = text.split(';').next().unwrap_or_default().split('*');
+    factors.map(|factor| factor.trim().parse::<u64>().expect("a number")).product()
+}
+
+#[test]
+fn the_performance_page_has_the_counts_goals_and_peer_that_the_bench_declares() {
+    let bench = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/counts.rs"));
+    let bench = bench.expect("the bench");
+    let call = r#"(?s)table\.count\(\s*"([^"]+)",.*?,\s*([0-9A-Z_ *]+),\s*"([^"]*)",?\s*\);"#;
+    let call = regex::Regex::new(call).expect("an expression");
+    let declared: Vec<(String, u64, String)> = call
+        .captures_iter(&bench)
+        .map(|found| (found[1].to_owned(), product(&found[2], &bench), found[3].to_owned()))
+        .collect();
+    assert_eq!(declared.len(), bench.matches("table.count(").count(), "a count is not understood");
+    let page = fs::read_to_string(docs().join("performance.md")).expect("docs/performance.md");
+    let (_, counts) =
+        page.split_once("| count | seen | at most | peer |\n|---|---|---|---|\n").expect("a table");
+    let mut shown = Vec::new();
+    for row in counts.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, seen, goal, peer] = cells[..] else { panic!("{row}") };
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        assert!(number(seen) <= number(goal), "{row}");
+        shown.push((what.to_owned(), number(goal), peer.to_owned()));
+    }
+    assert_eq!(shown, declared, "left: docs/performance.md; right: benches/counts.rs");
+}
