@@ -1,10 +1,11 @@
 # The image holds one static program and the authorities of the public web; it runs as nobody.
-#   docker build .        builds the program in a container
+#   docker build .        builds the program in a container; --build-arg FEATURES=otlp: one that sends traces
 #   cargo lab image       takes the program that this machine built the same way (PROGRAM=given)
 ARG PROGRAM=build
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /source
+ARG FEATURES=
 COPY . .
 RUN scripts/static.sh release /out && cp /etc/ssl/certs/ca-certificates.crt /out/
 

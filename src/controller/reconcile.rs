@@ -10,6 +10,7 @@ use std::{
 
 use futures::FutureExt;
 use kube::ResourceExt;
+use tracing::Instrument;
 
 use super::queue::Outcome;
 use crate::{
@@ -83,7 +84,7 @@ enum Road {
 impl Reconciler {
     /// One reconcile. Errors of the API server end it; everything else is reported in the status.
     pub async fn reconcile(&self, key: &AccessKey) -> Outcome {
-        match self.try_reconcile(key).await {
+        match self.try_reconcile(key).instrument(tracing::info_span!("reconcile", %key)).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!(%key, %error, "reconcile ended early");
@@ -186,7 +187,8 @@ impl Reconciler {
                 let context = Round { object: &object, desired, observed: &observed };
                 let step = words::action(&action, desired);
                 tracing::info!(key = %desired.key, step, "decided");
-                let result = self.actor.carry_out(&action, &context).await;
+                let span = tracing::info_span!("write", step);
+                let result = self.actor.carry_out(&action, &context).instrument(span).await;
                 memory.record(&action, &result, self.clock.steady(), self.random.fraction());
                 match result {
                     Ok(()) => done.extend(events::done(&action, desired)),
@@ -263,7 +265,8 @@ impl Reconciler {
         let before = object.status.clone().unwrap_or_default();
         if *status != before {
             let Some(permit) = self.leadership.permit() else { return Ok(()) };
-            match self.kubernetes.write_status(permit, object, status).await {
+            let span = tracing::info_span!("write", step = "status");
+            match self.kubernetes.write_status(permit, object, status).instrument(span).await {
                 Err(KubernetesError { fault: crate::kubernetes::KubernetesFault::NotFound, .. }) => {
                     return Ok(());
                 }

@@ -45,11 +45,13 @@ pub struct TcpBrokers;
 
 #[async_trait]
 impl Brokers for TcpBrokers {
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "describe", at = %target.at))]
     async fn describe(&self, target: &Target) -> Result<BrokerView, KafkaError> {
         let times = &mut Times::new();
         describe(&mut open(target, times).await?, times).await
     }
 
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "probe", at = %target.at))]
     async fn probe(&self, target: &Target) -> Report {
         let mut passed = Times::new();
         let (outcome, certificate_ends) = match open(target, &mut passed).await {
@@ -63,19 +65,23 @@ impl Brokers for TcpBrokers {
         Report { passed, outcome, certificate_ends }
     }
 
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "accepts", at = %target.at))]
     async fn accepts(&self, target: &Target) -> bool {
         connect(target, &mut Times::new()).await.is_ok()
     }
 
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "cluster", at = %target.at))]
     async fn cluster(&self, target: &Target) -> Result<ClusterState, KafkaError> {
         let times = &mut Times::new();
         super::cluster::cluster(&mut open(target, times).await?, times).await
     }
 
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "traffic"))]
     async fn traffic(&self, meter: &Meter) -> Result<Traffic, TrafficError> {
         super::traffic::read(meter).await
     }
 
+    #[tracing::instrument(name = "kafka", skip_all, fields(call = "alter", at = %target.at))]
     async fn alter(
         &self,
         permit: WritePermit,

@@ -33,6 +33,8 @@ pub mod lease;
 pub mod prices;
 pub mod reach;
 pub mod telemetry;
+#[cfg(feature = "otlp")]
+pub mod traces;
 
 use clock::{SystemClock, SystemRandom};
 use hosts::HostsEndpointArgs;
@@ -126,7 +128,7 @@ pub enum RunError {
 
 /// Runs until SIGTERM or SIGINT, then ends in order: no new keys, changes under way end, the lease is given back.
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
-    let log_level = telemetry::start(args.log_format);
+    let (log_level, traces) = telemetry::start(args.log_format);
     // First of all: a process without a handler is killed, or, as the first of a container, goes on.
     let mut end = End::listen()?;
     let client = client(kube::Config::infer().await?)?;
@@ -184,6 +186,9 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     tokio::select! { _ = ended => {} () = clock.sleep(SHUTDOWN) => tracing::warn!("a change did not end in time") }
     if let Err(error) = lease.release().await {
         tracing::warn!(%error, "the lease was not given back");
+    }
+    if let Some(traces) = traces {
+        traces.end().await;
     }
     Ok(())
 }

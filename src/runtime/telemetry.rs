@@ -1,8 +1,15 @@
-//! Logs to standard output, and how much they say.
+//! Logs to standard output, and how much they say; traces.
 
 use std::sync::Arc;
 
-use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::{Filter, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,10 +41,10 @@ pub enum LogLevelError {
 }
 
 impl LogLevel {
-    /// A filter that starts as `filter`, and the layer that obeys it and keeps it.
-    pub(super) fn starting_as(filter: EnvFilter) -> (Self, reload::Layer<EnvFilter, Registry>) {
+    /// A filter that starts as `filter`. Spans are for traces: lines of the log name the object themselves.
+    pub(super) fn starting_as(filter: EnvFilter) -> (Self, impl Filter<Registry>) {
         let (layer, handle) = reload::Layer::new(filter);
-        (Self(Arc::new(handle)), layer)
+        (Self(Arc::new(handle)), layer.and(filter_fn(|of| of.is_event())))
     }
 
     /// The filter that holds, in the words of `RUST_LOG`.
@@ -60,16 +67,56 @@ impl LogLevel {
     }
 }
 
-/// Starts logging; the filter comes from `RUST_LOG`, else `info`.
-pub fn start(format: LogFormat) -> LogLevel {
+/// Starts logging, and traces where the environment asks for them; the filter of the log comes from `RUST_LOG`, else
+/// `info`.
+pub fn start(format: LogFormat) -> (LogLevel, Option<Traces>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let (level, filter) = LogLevel::starting_as(filter);
-    let registry = tracing_subscriber::registry().with(filter);
-    match format {
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true)).init(),
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(false)).init(),
+    let lines = match format {
+        LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
+        LogFormat::Text => fmt::layer().with_ansi(false).boxed(),
+    };
+    let (traces, problem) = traces();
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(traces.as_ref().map(super::traces::Traces::layer));
+    registry.init();
+    if let Some(problem) = problem {
+        tracing::warn!(problem, "no traces are sent");
     }
-    level
+    (level, traces)
+}
+
+/// What sends traces in this build.
+#[cfg(feature = "otlp")]
+pub type Traces = super::traces::Traces;
+/// Nothing sends traces in this build.
+#[cfg(not(feature = "otlp"))]
+#[derive(Clone, Copy, Debug)]
+pub enum Traces {}
+
+#[cfg(not(feature = "otlp"))]
+impl Traces {
+    /// Cannot be called.
+    pub async fn end(self) {
+        match self {}
+    }
+}
+
+/// Traces, where the environment asks for them, or why there are none.
+fn traces() -> (Option<Traces>, Option<String>) {
+    let asked = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    let asked = asked.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if !asked {
+        return (None, None);
+    }
+    #[cfg(feature = "otlp")]
+    return match Traces::to(None) {
+        Ok(traces) => (Some(traces), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    #[cfg(not(feature = "otlp"))]
+    (None, Some("this program was built without the feature otlp".to_owned()))
 }
 
 #[cfg(test)]
@@ -109,8 +156,8 @@ mod tests {
         let log = Log::default();
         let writer = log.clone();
         let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-        let _guard =
-            tracing::subscriber::set_default(tracing_subscriber::registry().with(filter).with(layer));
+        let layer = layer.with_filter(filter);
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         let say = |words: &str| tracing::debug!("{words}");
         say("first");
         assert!(!log.has("first"));

@@ -8,6 +8,7 @@ mod log;
 mod probes;
 mod tap;
 mod tenants;
+mod traces;
 mod usage;
 mod vantage;
 mod world;

@@ -11,6 +11,7 @@ use reqwest::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::{clouds_yaml::CloudConfig, wire::ErrorBody};
 use crate::{
@@ -160,6 +161,11 @@ impl Http {
     /// # Errors
     /// [`CloudFault::RateLimited`] without a call while the cloud wants to be left alone.
     pub async fn send(&self, call: Call<'_>) -> Result<Reply, CloudError> {
+        let span = tracing::info_span!("cloud", operation = call.operation, method = %call.method);
+        self.send_in_turn(call).instrument(span).await
+    }
+
+    async fn send_in_turn(&self, call: Call<'_>) -> Result<Reply, CloudError> {
         let operation = call.operation;
         let error = |fault| CloudError { operation, fault };
         self.may_call(&call.url).map_err(|refused| error(CloudFault::Configuration(refused.to_string())))?;
