@@ -9,9 +9,9 @@ use crate::{
     cloud::{Clouds, FloatingIps},
     kafka::Brokers,
     kubernetes::{Kubernetes, KubernetesError},
-    observe::{Observer, credential, pod_view},
+    observe::{self, Observer, credential, pod_view},
     plan::{
-        Action, PodIdentity,
+        Action, PodIdentity, deletion,
         desired::{Desired, WantedProvider},
         failure::Cause,
         observed::Observed,
@@ -36,6 +36,8 @@ pub struct Actor {
     pub leadership: Arc<dyn Leadership>,
     /// For the material of Kafka connections.
     pub observer: Arc<Observer>,
+    /// Whose turn it is to be let go.
+    pub endings: tokio::sync::Mutex<()>,
 }
 
 /// What the actions of one round share.
@@ -52,8 +54,8 @@ impl Actor {
     /// Carries one action out and confirms it by reading back.
     pub async fn carry_out(&self, action: &Action, round: &Round<'_>) -> Result<(), Cause> {
         match action {
-            Action::HoldObject => self.hold_object(round, true).await,
-            Action::LetObjectGo => self.hold_object(round, false).await,
+            Action::HoldObject => self.set_finalizer(round, true).await,
+            Action::LetObjectGo => self.let_object_go(round).await,
             Action::HoldSecret => self.hold_secret(round, true).await,
             Action::LetSecretGo => self.hold_secret(round, false).await,
             Action::WriteFiles { files } => self.write_files(round, files).await,
@@ -123,11 +125,24 @@ impl Actor {
         Ok(())
     }
 
-    async fn hold_object(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
+    async fn set_finalizer(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
         let object = self.fresh(round).await?;
         self.kubernetes.set_finalizer(self.permit()?, &object, present).await?;
         tracing::info!(key = %round.desired.key, "{}", if present { "object held" } else { "object let go" });
         Ok(())
+    }
+
+    /// One object at a time: of two that end at the same moment, each would leave their Secret to the other.
+    async fn let_object_go(&self, round: &Round<'_>) -> Result<(), Cause> {
+        let _turn = self.endings.lock().await;
+        if deletion::secret_is_used(round.desired, &round.observed.others) {
+            let objects = self.kubernetes.accesses().await.map_err(Cause::Kubernetes)?;
+            let others: Vec<_> = objects.iter().map(observe::other).collect();
+            if !deletion::secret_is_used(round.desired, &others) {
+                return Err(Cause::LookAgain("nobody else uses the Secret any more"));
+            }
+        }
+        self.set_finalizer(round, false).await
     }
 
     /// The object as it is now; another of the same name is not it.

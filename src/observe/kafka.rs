@@ -268,8 +268,10 @@ impl Observer {
         for (ordinal, result) in &probed {
             known.insert(*ordinal, (self.clock.monotonic(), result.clone()));
         }
+        // What a broker said that is gone since is no news of the others.
         known.retain(|ordinal, (_, result)| {
-            plan.addresses.get(ordinal).is_some_and(|held| held.address == result.through)
+            let held = plan.addresses.get(ordinal);
+            held.is_some_and(|held| held.in_use() && held.address == result.through)
         });
         let results = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(desired.key.clone(), known);

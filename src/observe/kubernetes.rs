@@ -86,18 +86,23 @@ pub fn own(object: &KafkaExternalAccess) -> Own {
     Own {
         uid: Uid::new(object.uid().unwrap_or_default()),
         generation: object.metadata.generation.unwrap_or_default(),
-        held: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+        held: held(object),
         deleting: object.metadata.deletion_timestamp.is_some(),
         created_at: created_at(object),
         status: object.status.clone().unwrap_or_default(),
     }
 }
 
+fn held(object: &KafkaExternalAccess) -> bool {
+    object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
 fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {
     object.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-fn other(object: &KafkaExternalAccess) -> OtherAccess {
+/// What an object of this cluster wants, for the others.
+pub fn other(object: &KafkaExternalAccess) -> OtherAccess {
     let spec = &object.spec;
     let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
     let openstack = spec.own_openstack();
@@ -106,6 +111,7 @@ fn other(object: &KafkaExternalAccess) -> OtherAccess {
         uid: Uid::new(object.uid().unwrap_or_default()),
         created_at: created_at(object),
         deleting: object.metadata.deletion_timestamp.is_some(),
+        held: held(object),
         target: (spec.kafka.stateful_set.name.clone(), listener),
         chosen_addresses: spec.brokers.iter().filter_map(|broker| broker.address).collect(),
         secret: openstack.map(|openstack| openstack.credentials_secret_ref.name.clone()),

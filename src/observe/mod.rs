@@ -25,7 +25,7 @@ mod metering;
 
 pub use cloud::{Freshness, credential};
 pub use kafka::{ClientMaterial, external_security, internal_port};
-pub use kubernetes::pod_view;
+pub use kubernetes::{other, pod_view};
 
 /// Reads Kubernetes, cloud and Kafka.
 pub struct Observer {

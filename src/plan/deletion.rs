@@ -5,6 +5,7 @@
 //! | 1 | our listener is stored in a broker | withdraw it |
 //! | 1 | our listener is in the pod template | `rollback.rs` |
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
+//! | 2 | its stored values cannot be read, and it never had an address of this object | nothing to keep |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
 //! | 4 | QoS policies of ours that no address has | remove them |
@@ -23,7 +24,7 @@ use super::{
     desired::{Desired, WantedProvider},
     limits::superfluous,
     memory::{self, Memory},
-    observed::{CloudState, CloudView, Observed},
+    observed::{CloudState, CloudView, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
     rollback,
 };
@@ -106,6 +107,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     None
                 }
             }
+            Some(Err(_)) | None if !had_an_address(desired, observed, memory, ordinal) => None,
             Some(Err(error)) => Some(Problem::new(
                 Reason::ReleaseBlocked,
                 format!(
@@ -140,6 +142,26 @@ fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
         plan.brokers.insert(*ordinal, Verdict::Releasing(Some(Problem::new(Reason::ReleaseBlocked, text))));
         plan.wake_in(SOON);
     }
+}
+
+/// Whether the broker may have told its clients an address on behalf of this object: one is recorded, held in the cloud,
+/// or the user's own. When in doubt it may.
+fn had_an_address(desired: &Desired, observed: &Observed, memory: &Memory, ordinal: Ordinal) -> bool {
+    let recorded = observed
+        .own
+        .status
+        .brokers
+        .iter()
+        .any(|broker| broker.ordinal == ordinal.0 && broker.address.is_some());
+    let held = match (&desired.provider, super::seen(desired, observed)) {
+        (WantedProvider::OpenStack { .. }, Ok(cloud)) => {
+            Holdings::of(cloud, desired, observed).ours.contains_key(&ordinal)
+        }
+        (WantedProvider::OpenStack { .. }, Err(_)) => true,
+        (WantedProvider::Static | WantedProvider::PodAddresses, _) => false,
+    };
+    let users_own = desired.chosen_addresses.contains_key(&ordinal);
+    recorded || held || (users_own && !memory.saw_unheld)
 }
 
 fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {
@@ -239,7 +261,7 @@ fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
         None if !never_used => plan.wake_in(memory::SECOND_SIGHTING),
         _ => {
             if matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held)
-                && !secret_is_used_by_others(desired, observed)
+                && !secret_is_used(desired, &observed.others)
             {
                 plan.actions.push(Action::LetSecretGo);
             }
@@ -248,9 +270,11 @@ fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
     }
 }
 
-fn secret_is_used_by_others(desired: &Desired, observed: &Observed) -> bool {
+/// Whether one of these, this object left out, lets the Secret go when it goes itself. One that does not hold it yet would
+/// not: it may be gone before it does.
+pub fn secret_is_used(desired: &Desired, others: &[OtherAccess]) -> bool {
     let WantedProvider::OpenStack { secret, .. } = &desired.provider else { return false };
-    ownership::others(desired, observed).any(|other| {
+    others.iter().filter(|other| other.uid != desired.uid && other.held).any(|other| {
         let of_namespace =
             other.key.namespace == secret.namespace && other.secret.as_ref() == Some(&secret.name);
         of_namespace || other.class.as_ref().is_some_and(|class| desired.classes_of_secret.contains(class))

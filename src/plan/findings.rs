@@ -58,7 +58,12 @@ impl Teller<'_> {
             return finding(problem);
         }
         if self.observed.own.deleting {
-            return Finding::plain(kind, Status::False, Reason::Releasing);
+            let held_up = self.named(|verdict| match verdict {
+                Verdict::Releasing(Some(problem)) => Some(problem),
+                _ => None,
+            });
+            let going = || Finding::plain(kind, Status::False, Reason::Releasing);
+            return held_up.as_ref().map_or_else(going, finding);
         }
         if let Some(problem) = self.failures.iter().find_map(|failure| failure.cause.problem()) {
             return finding(&problem);

@@ -37,7 +37,7 @@ mod bindings;
 pub mod class;
 mod conditions;
 pub mod cost;
-mod deletion;
+pub mod deletion;
 pub mod desired;
 mod exposure;
 pub mod failure;

@@ -84,6 +84,8 @@ pub struct OtherAccess {
     pub created_at: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
+    /// Our finalizer is on it. One without it has written nothing yet, and holds its Secret before it does.
+    pub held: bool,
     /// The StatefulSet and the listener name it wants (`None`: serves the internal listener).
     pub target: (String, Option<String>),
     /// Addresses it chose in its spec.

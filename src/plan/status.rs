@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{
         BrokerBandwidth, BrokerHealth, BrokerState, BrokerStatus, Cost, KafkaExternalAccess,
-        KafkaExternalAccessStatus, Summary,
+        KafkaExternalAccessStatus, Retention, Summary,
         conditions::{ConditionType, Reason},
     },
     domain::{AddressId, Ordinal},
@@ -115,8 +115,10 @@ impl Teller<'_> {
                     && broker.adopted != Some(true)
                     && !self.observed.own.deleting)
         });
+        // With `whenScaled: Delete` what a broker had that is scaled away goes with it.
+        let stays = self.desired.retention.when_scaled == Retention::Retain;
         ordinals.extend(
-            kept.filter(|broker| self.is_wanted(broker.ordinal) || !decided)
+            kept.filter(|broker| self.is_wanted(broker.ordinal) || stays || !decided)
                 .map(|broker| Ordinal(broker.ordinal)),
         );
         ordinals.sort_unstable();
@@ -182,6 +184,7 @@ impl Teller<'_> {
     }
 
     fn state(&self, ordinal: Ordinal) -> (BrokerState, Option<Problem>) {
+        let idle = || (BrokerState::Idle, Some(Problem::new(Reason::Idle, Reason::Idle.meaning())));
         let failed = self.failures.iter().find(|failure| failure.action.ordinal() == Some(ordinal));
         if let Some(problem) = failed.and_then(|failure| failure.cause.problem()) {
             return (BrokerState::Refused, Some(problem));
@@ -190,10 +193,10 @@ impl Teller<'_> {
             Some(Verdict::Settled) => (BrokerState::Ready, None),
             Some(Verdict::Waiting(problem)) => (BrokerState::Waiting, Some(problem.clone())),
             Some(Verdict::Refused(problem)) => (BrokerState::Refused, Some(problem.clone())),
-            Some(Verdict::Idle) => {
-                (BrokerState::Idle, Some(Problem::new(Reason::Idle, Reason::Idle.meaning())))
-            }
+            Some(Verdict::Idle) => idle(),
             Some(Verdict::Releasing(problem)) => (BrokerState::Releasing, problem.clone()),
+            // Its address is lost, and told as lost when the broker is wanted again.
+            None if self.plan.problems.is_empty() && !self.is_wanted(ordinal.0) => idle(),
             // Nothing was decided about it: the object's problem is the broker's.
             None => (BrokerState::Waiting, self.plan.problems.first().cloned()),
         }

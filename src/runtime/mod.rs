@@ -253,6 +253,7 @@ fn reconciler(
         clock: clock.clone(),
         leadership: lease.clone(),
         observer: observer.clone(),
+        endings: tokio::sync::Mutex::default(),
     };
     Arc::new(Reconciler {
         observer,

@@ -160,6 +160,9 @@ struct Other {
     /// It uses class `shared`.
     #[serde(default)]
     class: bool,
+    /// It has no finalizer of ours.
+    #[serde(default)]
+    unheld: bool,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -181,6 +184,9 @@ struct Remembered {
     not_applied: Vec<u32>,
     #[serde(default)]
     reached: Vec<u32>,
+    /// This process saw the object before it was held.
+    #[serde(default)]
+    unheld: bool,
 }
 
 fn ago(seconds: u64) -> Timestamp {
@@ -702,6 +708,7 @@ impl Case {
     pub fn memory(&self) -> Memory {
         let remembered = &self.memory;
         let mut memory = Memory::new(ago(7200));
+        memory.saw_unheld = remembered.unheld;
         memory.allocation = remembered.pause.as_ref().map(|(seconds, why)| AllocationPause {
             failures: 1,
             fault: match why.as_str() {
@@ -738,6 +745,7 @@ fn other(other: &Other) -> OtherAccess {
         uid: Uid::new(format!("uid-{}", other.name)),
         created_at: Some(if other.older { ago(7200) } else { ago(60) }),
         deleting: false,
+        held: !other.unheld,
         target: if other.same_target {
             ("kafka".into(), Some("EXTERNAL".into()))
         } else {

@@ -12,6 +12,7 @@ use kafka_external_access::{
         findings::render,
         inside::{Looked, categories},
     },
+    domain::Ordinal,
     plan::{
         Plan, Problem, Verdict,
         desired::desired,
@@ -71,6 +72,12 @@ fn decide(case: &Case) -> String {
         if let Some((health, reason)) = broker.health.as_ref().and_then(|h| Some((h, h.reason.as_ref()?))) {
             writeln!(text, "health {} {} {reason}", broker.ordinal, health.reachable).expect("a String");
         }
+    }
+    // Nothing is decided about them, and what they had is not forgotten.
+    for broker in status.brokers.iter().filter(|broker| !plan.brokers.contains_key(&Ordinal(broker.ordinal)))
+    {
+        let address = broker.address.as_deref().unwrap_or("none");
+        writeln!(text, "recorded {} {:?} {address}", broker.ordinal, broker.state).expect("a String");
     }
     writeln!(text, "bootstrap {}", status.bootstrap_servers.as_deref().unwrap_or("none")).expect("a String");
     text

@@ -212,6 +212,7 @@ impl World {
             uid: Uid::new(uid),
             created_at: self.object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: false,
+            held: true,
             target: (set.into(), None),
             chosen_addresses: BTreeSet::new(),
             secret: Some(format!("credential-of-{name}")),

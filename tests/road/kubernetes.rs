@@ -247,6 +247,19 @@ impl ApiServer {
         state.changes += 1;
     }
 
+    /// `--cascade=orphan`: who belonged to it stays, and belongs to nobody.
+    pub fn orphan_stateful_set(&self, name: &str) {
+        let mut state = self.lock();
+        state.stateful_sets.remove(name);
+        for map in state.config_maps.values_mut() {
+            map.metadata
+                .owner_references
+                .iter_mut()
+                .for_each(|owners| owners.retain(|owner| owner.name != name));
+        }
+        state.changes += 1;
+    }
+
     /// A pod of that name; an older one of that name is gone.
     pub fn put_pod(&self, mut pod: Pod) {
         let mut state = self.lock();

@@ -380,6 +380,7 @@ pub fn operator_of(
         clock: clock.clone(),
         leadership: leadership.clone(),
         observer: observer.clone(),
+        endings: tokio::sync::Mutex::default(),
     };
     Arc::new(Reconciler {
         observer,

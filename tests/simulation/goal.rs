@@ -112,7 +112,7 @@ impl World {
         if let Some(left) = left {
             return Some(format!("I4: {left:?} is left"));
         }
-        if self.setup.listener == Listener::Auto {
+        if self.setup.listener == Listener::Auto && !self.ledger().went_without_set {
             let stored = (0..8).find(|ordinal| !self.kafka.stored(node(*ordinal)).is_empty());
             if let Some(ordinal) = stored.filter(|ordinal| self.is_up(*ordinal)) {
                 return Some(format!("settings are left at broker {ordinal}"));

@@ -14,6 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +32,9 @@ use crate::world::{CLUSTER, DRIFT, SECRET, SET, World, node};
 /// How long ago what a status claims may have been seen.
 const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
 
+/// From the read of a spec to the effect of what it asked for.
+const OVERTAKEN: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 pub struct Ledger {
     /// The cloud's addresses after each change.
@@ -45,6 +49,10 @@ pub struct Ledger {
     objects: BTreeSet<String>,
     /// Addresses that a status has told, by object and broker.
     told: BTreeMap<(String, u32), BTreeSet<String>>,
+    /// Addresses of the user that a spec names, or named, until when.
+    chosen: BTreeMap<Ipv4Addr, Duration>,
+    /// An object or an address was let go while there was no StatefulSet: nobody could take out what brokers have stored.
+    pub went_without_set: bool,
     /// Since when the Secret is there and nobody holds it.
     secret_unheld_since: Option<Duration>,
     /// Successful writes, by name.
@@ -90,10 +98,15 @@ impl Ledger {
             }
             found.extend(self.each_broker_has_one(addresses));
         }
+        for object in world.api.accesses_now() {
+            let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
+            self.chosen.extend(chosen.map(|address| (address, now)));
+        }
         let unheld = world.api.secret_now(SECRET).is_some_and(|secret| !is_held(&secret.metadata));
         self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
         let present = world.api.accesses_now().into_iter().filter_map(|object| object.metadata.uid).collect();
         for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
+            self.went_without_set |= world.api.stateful_set_now(SET).is_none();
             let left = addresses.iter().find(|address| {
                 owned(&address.description).is_some_and(|marker| marker.uid.as_str() == gone)
             });
@@ -143,12 +156,18 @@ impl World {
             return self.violate(format!("I3: {made:?} was made without a marker"));
         };
         self.must_be_held(&marker, "an address");
+    }
+
+    /// A create call is sent: its effect may come much later, when another one has been told.
+    pub fn creating(&self, new: &NewFloatingIp) {
+        self.ledger().create_sent(new);
+        let Some(marker) = owned(&new.description) else { return };
         let Some(object) = self.owner(&marker) else { return };
         let permitted = object.metadata.annotations.unwrap_or_default().contains_key(REPLACE_ANNOTATION);
         let told = (marker.uid.as_str().to_owned(), marker.ordinal.0);
         let told = self.ledger().told.get(&told).cloned().unwrap_or_default();
         if !permitted && !told.is_empty() {
-            self.violate(format!("I9: {made:?} replaces {told:?}, and nobody allowed it"));
+            self.violate(format!("I9: {new:?} replaces {told:?}, and nobody allowed it"));
         }
     }
 
@@ -191,13 +210,15 @@ impl World {
     }
 
     fn is_adopted(&self, address: &FloatingIp) -> bool {
-        self.api.accesses_now().iter().any(|object| {
-            let chosen = object.spec.brokers.iter().any(|broker| broker.address == Some(address.address));
-            let recorded = object.status.iter().flat_map(|status| &status.brokers).any(|broker| {
-                broker.adopted == Some(true) && broker.address_id.as_deref() == Some(address.id.as_str())
-            });
-            chosen || recorded
-        })
+        // An edit may overtake a call.
+        let until = self.ledger().chosen.get(&address.address).copied();
+        let chosen = until.is_some_and(|until| self.now() < until + OVERTAKEN);
+        chosen
+            || self.api.accesses_now().iter().any(|object| {
+                object.status.iter().flat_map(|status| &status.brokers).any(|broker| {
+                    broker.adopted == Some(true) && broker.address_id.as_deref() == Some(address.id.as_str())
+                })
+            })
     }
 
     /// An address has been released.
@@ -207,6 +228,8 @@ impl World {
             return self.violate(format!("I3: {before:?} was deleted and is not ours"));
         };
         self.must_be_held(&marker, "a release");
+        let no_set = self.api.stateful_set_now(SET).is_none();
+        self.ledger().went_without_set |= no_set;
         // What we have released ourselves is not lost.
         if let Some(told) = self.ledger().told.get_mut(&(marker.uid.as_str().to_owned(), marker.ordinal.0)) {
             told.remove(&before.address.to_string());

@@ -63,7 +63,7 @@ const HAPPENINGS: [(&str, u64, u64, Happening); 31] = [
     ("CloudDown", 4, 0, |world, _| world.cloud_fails()),
     ("GroupOpened", 2, 0, |world, _| world.group_opens()),
     ("PartitionsTight", 3, 0, |world, _| world.partitions_tight()),
-    ("SpecEdited", 6, 2, |world, _| world.edit_spec()),
+    ("SpecEdited", 6, 6, |world, _| world.edit_spec()),
     ("AddressAdopted", 3, 4, |world, _| world.adopt()),
     ("AdoptionEnded", 2, 4, |world, _| world.end_adoption()),
     ("ObjectDeleted", 4, 8, World::delete_object),
@@ -167,9 +167,11 @@ impl World {
     fn set_goes(self: &Arc<Self>, with_pods: bool) -> bool {
         let Some(set) = self.api.stateful_set_now(SET) else { return false };
         let replicas = set.spec.and_then(|spec| spec.replicas).unwrap_or(0);
-        self.api.delete_stateful_set(SET);
         if with_pods {
+            self.api.delete_stateful_set(SET);
             (0..replicas).for_each(|ordinal| self.api.delete_pod(&format!("{SET}-{ordinal}")));
+        } else {
+            self.api.orphan_stateful_set(SET);
         }
         self.later(self.chance.millis(5_000, 200_000), |world| {
             world.set_comes();

@@ -417,7 +417,7 @@ impl FloatingIps for CloudWire {
     async fn create(&self, permit: WritePermit, new: &NewFloatingIp) -> Result<FloatingIp, CloudError> {
         let world = self.wire.world.clone();
         let new = new.clone();
-        world.ledger().create_sent(&new);
+        world.creating(&new);
         let description = new.description.clone();
         let effect = async move {
             let made = world.cloud.create(permit, &new).await;

@@ -214,6 +214,7 @@ impl World {
             clock: clock.clone(),
             leadership: leadership.clone(),
             observer: observer.clone(),
+            endings: tokio::sync::Mutex::default(),
         };
         let reconciler = Arc::new(Reconciler {
             observer,

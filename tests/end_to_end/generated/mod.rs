@@ -280,7 +280,6 @@ async fn applied(world: &World, specs: &[Value]) {
 }
 
 #[test]
-#[ignore = "finds that an object whose kafka.client Secret is missing is not deleted within 90 s, and no condition names the cause"]
 fn what_the_schema_forbids_is_refused_by_name_and_what_it_lets_through_is_served_or_refused_with_a_sentence()
 {
     in_lab("generated", async |world| {
