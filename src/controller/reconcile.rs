@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -36,6 +37,8 @@ use crate::{
 
 /// More rounds than any road needs; then the queue brings the key back.
 const MOST_ROUNDS: usize = 10;
+/// What was seen longer ago is looked at again before anything more is done about it.
+const ACT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Reconciles objects by key; the queue sees to it that one key runs once at a time.
 pub struct Reconciler {
@@ -180,8 +183,10 @@ impl Reconciler {
             let mut stop = false;
             // What was measured before a change says nothing about the time after it.
             self.observer.forget_probes(&desired.key);
+            let seen_at = self.clock.monotonic();
             for action in due {
-                if self.leadership.ending().now_or_never().is_some() {
+                let old = self.clock.monotonic().saturating_sub(seen_at) > ACT_WITHIN;
+                if old || self.leadership.ending().now_or_never().is_some() {
                     break;
                 }
                 let context = Round { object: &object, desired, observed: &observed };

@@ -144,24 +144,19 @@ fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Whether the broker may have told its clients an address on behalf of this object: one is recorded, held in the cloud,
-/// or the user's own. When in doubt it may.
+/// Whether the broker may have told its clients an address on behalf of this object. Only the process that saw the object
+/// from its beginning knows that it has not.
 fn had_an_address(desired: &Desired, observed: &Observed, memory: &Memory, ordinal: Ordinal) -> bool {
-    let recorded = observed
-        .own
-        .status
-        .brokers
-        .iter()
-        .any(|broker| broker.ordinal == ordinal.0 && broker.address.is_some());
-    let held = match (&desired.provider, super::seen(desired, observed)) {
+    let mut recorded = observed.own.status.brokers.iter().filter(|broker| broker.address.is_some());
+    let in_cloud = match (&desired.provider, super::seen(desired, observed)) {
         (WantedProvider::OpenStack { .. }, Ok(cloud)) => {
-            Holdings::of(cloud, desired, observed).ours.contains_key(&ordinal)
+            desired.chosen_addresses.contains_key(&ordinal)
+                || Holdings::of(cloud, desired, observed).ours.contains_key(&ordinal)
         }
         (WantedProvider::OpenStack { .. }, Err(_)) => true,
         (WantedProvider::Static | WantedProvider::PodAddresses, _) => false,
     };
-    let users_own = desired.chosen_addresses.contains_key(&ordinal);
-    recorded || held || (users_own && !memory.saw_unheld)
+    !memory.saw_unheld || memory.allocated || in_cloud || recorded.any(|broker| broker.ordinal == ordinal.0)
 }
 
 fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {

@@ -53,7 +53,10 @@ impl World {
                 })
                 .collect();
             let [one] = serving.as_slice() else {
-                return Some(format!("I1: broker {ordinal} has {} addresses", serving.len()));
+                let status = object.status.clone().unwrap_or_default();
+                let told = status.brokers.iter().find(|broker| broker.ordinal == ordinal);
+                let count = serving.len();
+                return Some(format!("I1: broker {ordinal} has {count} addresses; the status says {told:?}"));
             };
             if one.binding.as_ref().map(|binding| binding.fixed_ip) != Some(pod) {
                 return Some(format!("{} does not lead to broker {ordinal}", one.address));

@@ -49,6 +49,8 @@ pub struct Ledger {
     objects: BTreeSet<String>,
     /// Addresses that a status has told, by object and broker.
     told: BTreeMap<(String, u32), BTreeSet<String>>,
+    /// Since when the StatefulSet is there.
+    set_since: Option<Duration>,
     /// Addresses of the user that a spec names, or named, until when.
     chosen: BTreeMap<Ipv4Addr, Duration>,
     /// An object or an address was let go while there was no StatefulSet: nobody could take out what brokers have stored.
@@ -98,6 +100,8 @@ impl Ledger {
             }
             found.extend(self.each_broker_has_one(addresses));
         }
+        let set = world.api.stateful_set_now(SET).is_some();
+        self.set_since = set.then(|| self.set_since.unwrap_or(now));
         for object in world.api.accesses_now() {
             let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
             self.chosen.extend(chosen.map(|address| (address, now)));
@@ -212,12 +216,14 @@ impl World {
     fn is_adopted(&self, address: &FloatingIp) -> bool {
         // An edit may overtake a call.
         let until = self.ledger().chosen.get(&address.address).copied();
-        let chosen = until.is_some_and(|until| self.now() < until + OVERTAKEN);
-        chosen
+        let chosen_lately = until.is_some_and(|until| self.now() < until + OVERTAKEN);
+        chosen_lately
             || self.api.accesses_now().iter().any(|object| {
-                object.status.iter().flat_map(|status| &status.brokers).any(|broker| {
+                let chosen = object.spec.brokers.iter().any(|broker| broker.address == Some(address.address));
+                let mut recorded = object.status.iter().flat_map(|status| &status.brokers).filter(|broker| {
                     broker.adopted == Some(true) && broker.address_id.as_deref() == Some(address.id.as_str())
-                })
+                });
+                chosen || recorded.next().is_some()
             })
     }
 
@@ -242,7 +248,8 @@ impl World {
     /// Who tells this address, or will.
     fn told_by(&self, address: &FloatingIp) -> Option<String> {
         let host = format!("://{}:", address.address);
-        let set = self.api.stateful_set_now(SET).is_some();
+        // One that is made again may overtake a call that was sent without it.
+        let set = self.ledger().set_since.is_some_and(|since| self.now() > since + OVERTAKEN);
         for ordinal in 0..8 {
             let stored = self.kafka.stored(node(ordinal));
             let stored =
@@ -264,6 +271,13 @@ impl World {
 
     pub fn status_written(&self, of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) {
         self.count_done("write_status");
+        self.trace(|| {
+            let brokers = status.brokers.iter().map(|broker| {
+                let (ordinal, state, reason) = (broker.ordinal, broker.state, &broker.reason);
+                format!("{ordinal} {state:?} {reason:?} {:?} {:?}", broker.address, broker.address_id)
+            });
+            format!("told of {:?}: {}", of.metadata.name, brokers.collect::<Vec<_>>().join("; "))
+        });
         let uid = of.metadata.uid.clone().unwrap_or_default();
         let mut ledger = self.ledger();
         let mut wrong = None;

@@ -406,6 +406,8 @@ impl World {
         }
         let mut object = setup::object(&self.setup);
         object["metadata"]["name"] = json!("rival");
+        // What it would leave bound is for people to take away.
+        object["spec"]["addresses"]["retentionPolicy"] = json!({"whenDeleted": "Delete"});
         self.add_object(rival, object);
         true
     }
@@ -431,8 +433,9 @@ impl World {
         self.machines.iter().for_each(|machine| machine.set_right());
         for (id, description) in &damage.altered {
             let objects = self.api.accesses_now();
-            let lives = objects.iter().filter_map(|object| object.metadata.uid.as_ref());
-            // Whose object has gone meanwhile is the altering person's to remove.
+            let lives = objects.iter().filter(|object| object.metadata.deletion_timestamp.is_none());
+            let lives = lives.filter_map(|object| object.metadata.uid.as_ref());
+            // Whose object has gone meanwhile, or goes, is the altering person's to remove.
             match lives.into_iter().any(|uid| description.contains(&format!("u={uid} "))) {
                 true => drop(self.cloud.by_hand(id, |address| address.description.clone_from(description))),
                 false => self.cloud.delete_by_hand(id),
@@ -460,7 +463,8 @@ impl World {
             }
         }
         self.set_comes();
-        if damage.deleted && self.setup.listener == Listener::Auto {
+        let goes = damage.deleted || self.api.access_now(&rival_key()).is_some();
+        if goes && self.setup.listener == Listener::Auto {
             // What is stored for brokers that were scaled away can be taken out when they run.
             self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(4));
         }
