@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the program without any shared library, by profile $1 (release or dev), into folder $2, for the target $3 of
-# rustc; without it for this machine and with its C library. FEATURES=otlp builds with that feature of cargo. The C library's own resolver is in it; of the machine it
-# needs /etc/resolv.conf and no other file.
+# rustc; without it for this machine and with its C library. FEATURES=otlp builds with that feature of cargo. The C
+# library's own resolver is in it; of the machine it needs /etc/resolv.conf and no other file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${3:-}

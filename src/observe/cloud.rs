@@ -15,9 +15,9 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::Observer;
+use super::{Observer, kubernetes::held};
 use crate::{
-    api::{FINALIZER, KafkaExternalAccessStatus},
+    api::KafkaExternalAccessStatus,
     cloud::{
         CloudError, Credential, FloatingIp, FloatingIps, IngressRule, NetworkKind, Port, limits::QosPolicy,
     },
@@ -143,7 +143,7 @@ impl Observer {
             pod_network: pod_network.as_deref(),
             pods,
             policies: desired.limits().into_iter().map(WantedLimit::policy).chain(recorded).collect(),
-            secret_held: secret.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            secret_held: held(&secret),
             freshness,
         };
         let view = match self.clouds.open(&credential) {

@@ -93,8 +93,9 @@ pub fn own(object: &KafkaExternalAccess) -> Own {
     }
 }
 
-fn held(object: &KafkaExternalAccess) -> bool {
-    object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+/// Our finalizer is on it.
+pub(super) fn held(of: &impl ResourceExt) -> bool {
+    of.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
 fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {

@@ -151,7 +151,10 @@ fn had_an_address(desired: &Desired, observed: &Observed, memory: &Memory, ordin
     let in_cloud = match (&desired.provider, super::seen(desired, observed)) {
         (WantedProvider::OpenStack { .. }, Ok(cloud)) => {
             desired.chosen_addresses.contains_key(&ordinal)
-                || Holdings::of(cloud, desired, observed).ours.contains_key(&ordinal)
+                || cloud
+                    .addresses
+                    .iter()
+                    .any(|a| ownership::owner(a, desired, observed) == Owner::Ours(ordinal))
         }
         (WantedProvider::OpenStack { .. }, Err(_)) => true,
         (WantedProvider::Static | WantedProvider::PodAddresses, _) => false,

@@ -21,7 +21,10 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kafka_external_access::{
-    api::{BrokerState, FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, REPLACE_ANNOTATION},
+    api::{
+        BrokerState, BrokerStatus, FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus,
+        REPLACE_ANNOTATION,
+    },
     cloud::{Change, FloatingIp, NewFloatingIp},
     domain::{Marker, OwnerMarker},
     kafka::ListenerSetting,
@@ -102,15 +105,16 @@ impl Ledger {
         }
         let set = world.api.stateful_set_now(SET).is_some();
         self.set_since = set.then(|| self.set_since.unwrap_or(now));
-        for object in world.api.accesses_now() {
+        let objects = world.api.accesses_now();
+        for object in &objects {
             let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
             self.chosen.extend(chosen.map(|address| (address, now)));
         }
         let unheld = world.api.secret_now(SECRET).is_some_and(|secret| !is_held(&secret.metadata));
         self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
-        let present = world.api.accesses_now().into_iter().filter_map(|object| object.metadata.uid).collect();
+        let present = objects.into_iter().filter_map(|object| object.metadata.uid).collect();
         for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
-            self.went_without_set |= world.api.stateful_set_now(SET).is_none();
+            self.went_without_set |= !set;
             let left = addresses.iter().find(|address| {
                 owned(&address.description).is_some_and(|marker| marker.uid.as_str() == gone)
             });
@@ -220,10 +224,10 @@ impl World {
         chosen_lately
             || self.api.accesses_now().iter().any(|object| {
                 let chosen = object.spec.brokers.iter().any(|broker| broker.address == Some(address.address));
-                let mut recorded = object.status.iter().flat_map(|status| &status.brokers).filter(|broker| {
+                let recorded = |broker: &BrokerStatus| {
                     broker.adopted == Some(true) && broker.address_id.as_deref() == Some(address.id.as_str())
-                });
-                chosen || recorded.next().is_some()
+                };
+                chosen || object.status.iter().flat_map(|status| &status.brokers).any(recorded)
             })
     }
 
