@@ -18,7 +18,7 @@ use crate::{
     act::{Actor, Round},
     api::{KafkaExternalAccess, KafkaExternalAccessStatus, conditions::ConditionType},
     domain::{AccessKey, ErrorClass, Uid},
-    kubernetes::{Kubernetes, KubernetesError},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault},
     observe::{Freshness, Observer},
     plan::{
         Action, Plan,
@@ -260,7 +260,8 @@ impl Reconciler {
         Ok((observed, decided, freshness))
     }
 
-    /// Writes the status when it differs from the stored one, and tells what changed.
+    /// Writes the status when it differs from the stored one, and tells what changed. What was done is told all the same
+    /// when the status cannot be written: nobody would tell it later.
     async fn report(
         &self,
         object: &KafkaExternalAccess,
@@ -268,20 +269,22 @@ impl Reconciler {
         mut notes: Vec<Note>,
     ) -> std::result::Result<(), KubernetesError> {
         let before = object.status.clone().unwrap_or_default();
+        let mut written = Ok(());
         if *status != before {
             let Some(permit) = self.leadership.permit() else { return Ok(()) };
             let span = tracing::info_span!("write", step = "status");
-            match self.kubernetes.write_status(permit, object, status).instrument(span).await {
-                Err(KubernetesError { fault: crate::kubernetes::KubernetesFault::NotFound, .. }) => {
-                    return Ok(());
+            written = self.kubernetes.write_status(permit, object, status).instrument(span).await;
+            match &written {
+                Ok(()) => {
+                    tell_status(object, status);
+                    notes.extend(events::changes(&before, status));
                 }
-                result => result?,
+                Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) => return Ok(()),
+                Err(_) => {}
             }
-            tell_status(object, status);
-            notes.extend(events::changes(&before, status));
         }
         self.tell(object, notes).await;
-        Ok(())
+        written
     }
 
     async fn tell(&self, object: &KafkaExternalAccess, notes: Vec<Note>) {

@@ -143,15 +143,29 @@ fn fault(error: kube::Error) -> KubernetesFault {
     }
 }
 
-/// JSON Patch (RFC 6902) from one object to the other, on condition that nobody has written since it was read. The
-/// condition is the version itself: where it is another, the server answers with a conflict; an operation `test` that
-/// fails cannot be told from a wrong patch. An object that was made anew has another version as well.
+/// JSON Patch (RFC 6902) from one object to the other, on condition that nobody has written since it was read.
 fn difference(of: &StatefulSet, target: &StatefulSet) -> json_patch::Patch {
-    let operations =
-        json!([{ "op": "replace", "path": "/metadata/resourceVersion", "value": of.resource_version() }]);
-    let mut patch: json_patch::Patch = serde_json::from_value(operations).unwrap_or_default();
+    let mut patch = on_version(of.resource_version().as_deref());
     patch.0.extend(super::patch(of, target));
     patch
+}
+
+/// Replaces the status as a whole (a merge would keep what the new one leaves out), on condition that nobody has written
+/// since the object was read: a request that arrives late must not replace what was told after it.
+fn replace_status(of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) -> json_patch::Patch {
+    let mut patch = on_version(of.resource_version().as_deref());
+    patch.0.extend(operations(json!([{ "op": "add", "path": "/status", "value": status }])).0);
+    patch
+}
+
+/// The condition is the version itself: where it is another, the server answers with a conflict; an operation `test` that
+/// fails cannot be told from a wrong patch. An object that was made anew has another version as well.
+fn on_version(version: Option<&str>) -> json_patch::Patch {
+    operations(json!([{ "op": "replace", "path": "/metadata/resourceVersion", "value": version }]))
+}
+
+fn operations(of: serde_json::Value) -> json_patch::Patch {
+    serde_json::from_value(of).unwrap_or_default()
 }
 
 #[async_trait]
@@ -322,18 +336,9 @@ impl Kubernetes for KubeApi {
         status: &KafkaExternalAccessStatus,
     ) -> Result<(), KubernetesError> {
         let api = self.namespaced::<KafkaExternalAccess>(&of.namespace().unwrap_or_default());
-        let (operation, name) = ("write the status", of.name_any());
         let patch = Patch::Json::<()>(replace_status(of, status));
-        match limited(operation, api.patch_status(&name, &params(), &patch)).await {
-            // A test that fails cannot be told from a wrong patch: only a look can.
-            Err(KubernetesError { fault: KubernetesFault::Invalid(words), .. }) => {
-                let now = limited(operation, api.get_opt(&name)).await?;
-                let same = now.is_some_and(|now| now.uid() == of.uid());
-                let fault = if same { KubernetesFault::Invalid(words) } else { KubernetesFault::NotFound };
-                Err(KubernetesError { operation, fault })
-            }
-            written => written.map(drop),
-        }
+        limited("write the status", api.patch_status(&of.name_any(), &params(), &patch)).await?;
+        Ok(())
     }
 
     async fn publish(&self, _permit: WritePermit, event: &Event) -> Result<(), KubernetesError> {
@@ -354,14 +359,4 @@ impl Kubernetes for KubeApi {
         }
         limited("renew the lease", api.replace(&lease.name_any(), &params, lease)).await
     }
-}
-
-/// Replaces the status as a whole: a merge would keep what the new one leaves out. The test makes sure that the
-/// object is still the one that was read and not another of the same name.
-fn replace_status(of: &KafkaExternalAccess, status: &KafkaExternalAccessStatus) -> json_patch::Patch {
-    let operations = json!([
-        { "op": "test", "path": "/metadata/uid", "value": of.uid() },
-        { "op": "add", "path": "/status", "value": status },
-    ]);
-    serde_json::from_value(operations).unwrap_or_default()
 }

@@ -94,7 +94,7 @@ pub trait Kubernetes: Send + Sync {
         permit: WritePermit,
         of: &KafkaExternalAccess,
     ) -> Result<(), KubernetesError>;
-    /// Replaces the status of the object that was read (by UID): [`KubernetesFault::NotFound`] where another has its name.
+    /// Replaces the status, on the version of the object that was read: what arrives late replaces nothing newer.
     async fn write_status(
         &self,
         permit: WritePermit,

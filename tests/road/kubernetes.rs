@@ -553,12 +553,8 @@ impl Kubernetes for ApiServer {
         status: &KafkaExternalAccessStatus,
     ) -> Result<(), KubernetesError> {
         let mut state = self.lock();
-        let namespace = of.metadata.namespace.clone().unwrap_or_default();
-        let key = AccessKey { namespace, name: name_of(&of.metadata) };
-        let object = state.accesses.get(&key).filter(|object| object.metadata.uid == of.metadata.uid);
-        let Some(mut object) = object.cloned() else {
-            return Err(failed("write the status", KubernetesFault::NotFound));
-        };
+        let key = state.unchanged(of, "write the status")?;
+        let mut object = state.accesses[&key].clone();
         if object.status.as_ref() == Some(status) {
             return Ok(());
         }

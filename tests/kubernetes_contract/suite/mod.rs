@@ -136,11 +136,13 @@ macro_rules! every_sentence {
             status::a_status_is_stored_and_leaves_the_generation
             status::a_status_is_replaced_as_a_whole
             status::a_status_that_says_the_same_leaves_the_version
-            status::a_status_is_written_over_an_edit_and_leaves_it
+            status::a_status_is_not_written_over_an_edit
+            status::a_status_from_an_older_read_replaces_nothing
+            status::a_status_leaves_the_rest_of_the_object
             status::a_write_of_the_object_does_not_touch_the_status
             status::the_generation_rises_with_the_spec_only
             status::a_status_for_what_is_gone_is_not_found
-            status::a_status_for_an_object_that_was_made_again_is_not_found
+            status::a_status_for_an_object_that_was_made_again_is_refused
             status::an_object_that_is_made_again_has_no_status
             status::a_deleted_object_still_takes_a_status
             config_maps::a_config_map_is_made_once
