@@ -21,7 +21,8 @@ use crate::{
     plan::{
         PodIdentity,
         desired::Desired,
-        observed::{OtherAccess, Own, PodView, StatefulSetView},
+        observed::{Observed, OtherAccess, Own, PodView, StatefulSetView},
+        ownership,
     },
     reach::never_a_host,
 };
@@ -35,11 +36,7 @@ pub struct Seen {
 }
 
 impl Observer {
-    pub(super) async fn observe_kubernetes(
-        &self,
-        object: &KafkaExternalAccess,
-        desired: &Desired,
-    ) -> Result<Seen, KubernetesError> {
+    pub(super) async fn observe_kubernetes(&self, desired: &Desired) -> Result<Seen, KubernetesError> {
         let namespace = &desired.key.namespace;
         let (objects, set) = futures::try_join!(
             self.kubernetes.accesses(),
@@ -47,8 +44,7 @@ impl Observer {
         )?;
         let others = objects.iter().map(other).collect();
         let Some(set) = set else {
-            let pods = self.pods_left_alone(object, desired).await?;
-            return Ok(Seen { others, stateful_set: None, pods, files: None });
+            return Ok(Seen { others, stateful_set: None, pods: BTreeMap::new(), files: None });
         };
         let selector = selector(&set);
         let pods = self.kubernetes.pods(namespace, &selector).await?;
@@ -64,16 +60,16 @@ impl Observer {
         Ok(Seen { others, stateful_set: Some(stateful_set_view(&set, desired)), pods, files })
     }
 
-    /// Pods that live on without their StatefulSet (`--cascade=orphan`): found by the names that the status records.
-    async fn pods_left_alone(
+    /// Pods that live on without their StatefulSet (`--cascade=orphan`): found by the names of the brokers that have an
+    /// address, by the status or by a marker in the cloud.
+    pub(super) async fn pods_left_alone(
         &self,
-        object: &KafkaExternalAccess,
         desired: &Desired,
+        observed: &Observed,
     ) -> Result<BTreeMap<Ordinal, PodView>, KubernetesError> {
-        let recorded = object.status.iter().flat_map(|status| &status.brokers);
         let mut pods = BTreeMap::new();
-        for broker in recorded.filter(|broker| broker.address.is_some()) {
-            let name = format!("{}-{}", desired.stateful_set, broker.ordinal);
+        for ordinal in ownership::with_address(desired, observed) {
+            let name = format!("{}-{ordinal}", desired.stateful_set);
             let pod = self.kubernetes.pod(&desired.key.namespace, &name).await?;
             pods.extend(pod.and_then(|pod| pod_view(&pod, &desired.stateful_set)));
         }

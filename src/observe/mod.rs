@@ -93,12 +93,12 @@ impl Observer {
         desired: &Desired,
         freshness: Freshness,
     ) -> Result<(Observed, Freshness), KubernetesError> {
-        let seen = self.observe_kubernetes(object, desired).await?;
+        let seen = self.observe_kubernetes(desired).await?;
         let own = kubernetes::own(object);
         let (cloud, freshness) = self.observe_cloud(desired, &own.status, &seen.pods, freshness).await?;
         let metering = self.meter(desired, &seen.pods).await;
         let grant = desired.grant.as_ref();
-        let observed = Observed {
+        let mut observed = Observed {
             cluster: self.cluster.clone(),
             own,
             others: seen.others,
@@ -110,6 +110,9 @@ impl Observer {
             metering,
             prices: grant.and_then(|grant| grant.prices.clone()).or_else(|| self.settings.prices.clone()),
         };
+        if observed.stateful_set.is_none() {
+            observed.pods = self.pods_left_alone(desired, &observed).await?;
+        }
         Ok((observed, freshness))
     }
 

@@ -9,6 +9,7 @@
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
 //! | 4 | QoS policies of ours that no address has | remove them |
+//! | 5 | a request to hold the Secret was cut off, and it is not held | hold it, so that one that comes late changes nothing |
 //! | 5 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
 //!
 //! A create call that was cut off may still succeed (Neutron: up to 170 s later), so stage 5 waits 5 minutes after an
@@ -78,14 +79,8 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
     if listener.rollout == Rollout::Restart {
         rollback::plan(desired, listener, observed, memory, plan);
     }
-    let existing = observed
-        .own
-        .status
-        .brokers
-        .iter()
-        .filter(|broker| broker.address.is_some())
-        .map(|b| Ordinal(b.ordinal));
-    let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(existing).collect();
+    let ordinals: BTreeSet<Ordinal> =
+        set.ordinals().chain(ownership::with_address(desired, observed)).collect();
     for ordinal in ordinals {
         if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
             continue;
@@ -147,19 +142,12 @@ fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 /// Whether the broker may have told its clients an address on behalf of this object. Only the process that saw the object
 /// from its beginning knows that it has not.
 fn had_an_address(desired: &Desired, observed: &Observed, memory: &Memory, ordinal: Ordinal) -> bool {
-    let mut recorded = observed.own.status.brokers.iter().filter(|broker| broker.address.is_some());
-    let in_cloud = match (&desired.provider, super::seen(desired, observed)) {
-        (WantedProvider::OpenStack { .. }, Ok(cloud)) => {
-            desired.chosen_addresses.contains_key(&ordinal)
-                || cloud
-                    .addresses
-                    .iter()
-                    .any(|a| ownership::owner(a, desired, observed) == Owner::Ours(ordinal))
-        }
-        (WantedProvider::OpenStack { .. }, Err(_)) => true,
-        (WantedProvider::Static | WantedProvider::PodAddresses, _) => false,
-    };
-    !memory.saw_unheld || memory.allocated || in_cloud || recorded.any(|broker| broker.ordinal == ordinal.0)
+    let by_cloud = matches!(desired.provider, WantedProvider::OpenStack { .. })
+        && (super::seen(desired, observed).is_err() || desired.chosen_addresses.contains_key(&ordinal));
+    !memory.saw_unheld
+        || memory.allocated
+        || by_cloud
+        || ownership::with_address(desired, observed).contains(&ordinal)
 }
 
 fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {
@@ -258,9 +246,12 @@ fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
         }
         None if !never_used => plan.wake_in(memory::SECOND_SIGHTING),
         _ => {
-            if matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held)
-                && !secret_is_used(desired, &observed.others)
-            {
+            let secret_held = matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held);
+            if memory.unclear_hold && !secret_held {
+                // It would hold the Secret for nobody; once more, and it comes to a version that is gone.
+                return plan.actions.push(Action::HoldSecret);
+            }
+            if secret_held && !secret_is_used(desired, &observed.others) {
                 plan.actions.push(Action::LetSecretGo);
             }
             plan.actions.push(Action::LetObjectGo);

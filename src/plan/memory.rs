@@ -19,6 +19,7 @@ use super::{
 use crate::{
     cloud::{Binding, CloudFault},
     domain::{AddressId, Endpoint, Ordinal, QosPolicyId, Uid},
+    kubernetes::{KubernetesError, KubernetesFault},
     listeners::dynamic,
 };
 
@@ -52,6 +53,8 @@ pub struct Memory {
     pub unclear_create_at: Option<Timestamp>,
     /// This process has sent a create call.
     pub allocated: bool,
+    /// The last request that was to hold the Secret may still come.
+    pub unclear_hold: bool,
     /// Refused allocations in a row, the last refusal, and the moment before which no create call is sent.
     pub allocation: Option<AllocationPause>,
     /// Addresses of ours that are one too many, since when.
@@ -120,6 +123,7 @@ impl Memory {
             saw_unheld: false,
             unclear_create_at: None,
             allocated: false,
+            unclear_hold: false,
             allocation: None,
             surplus_since: BTreeMap::new(),
             target_gone_since: BTreeMap::new(),
@@ -255,6 +259,14 @@ impl Memory {
                 self.bound_by_us.insert(*ordinal, new.binding.clone());
             }
             (Action::Allocate { .. }, Err(cause)) => self.record_failed_allocation(cause, now, jitter),
+            // Every other answer says that the version it was meant for is not the Secret's any more, or that it was
+            // carried out.
+            (Action::HoldSecret, result) => {
+                self.unclear_hold = matches!(
+                    result,
+                    Err(Cause::Kubernetes(KubernetesError { fault: KubernetesFault::Unavailable(_), .. }))
+                );
+            }
             // Moved away at once is bound and moved: the next look counts it.
             (Action::Bind { ordinal, to, .. }, Ok(()) | Err(Cause::MovedAway)) => {
                 self.bound_by_us.insert(*ordinal, to.clone());

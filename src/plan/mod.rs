@@ -49,7 +49,7 @@ mod limits;
 mod listeners;
 pub mod memory;
 pub mod observed;
-mod ownership;
+pub(crate) mod ownership;
 pub mod probes;
 mod rollback;
 mod rollout;

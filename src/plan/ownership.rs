@@ -1,6 +1,9 @@
 //! Whose address is it? The marker in the cloud decides, nothing else.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     desired::Desired,
@@ -128,6 +131,20 @@ pub fn is_older(other: &OtherAccess, desired: &Desired, observed: &Observed) -> 
 /// Other live objects, this one left out.
 pub fn others<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a OtherAccess> {
     observed.others.iter().filter(|other| other.uid != desired.uid)
+}
+
+/// The brokers that have an address of this object: by the status, which a failed write may have left behind, or by a
+/// marker in the cloud.
+pub fn with_address(desired: &Desired, observed: &Observed) -> BTreeSet<Ordinal> {
+    let brokers = observed.own.status.brokers.iter().filter(|broker| broker.address.is_some());
+    let recorded = brokers.map(|broker| Ordinal(broker.ordinal));
+    let cloud = super::seen(desired, observed).ok();
+    let marked = cloud.into_iter().flat_map(|cloud| &cloud.addresses);
+    let marked = marked.filter_map(|address| match owner(address, desired, observed) {
+        Owner::Ours(ordinal) => Some(ordinal),
+        _ => None,
+    });
+    recorded.chain(marked).collect()
 }
 
 /// I2: the older object that wants the same StatefulSet and listener.

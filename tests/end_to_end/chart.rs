@@ -11,17 +11,18 @@ use lab::{cloud::FloatingIp, image::operator_image};
 use serde_json::{Value, json};
 
 use crate::{
-    installed::{CHART, RELEASE},
+    installed::{CHART, RELEASE, of_scope},
     operator,
     world::{Background, NAMESPACE, PORT, World, held, in_lab},
 };
 
 const READY: Duration = Duration::from_secs(60);
 
-/// From nothing to an object that is Ready and back, with `values` in `namespace`.
-async fn does_the_main_job(world: &mut World, namespace: &str, values: &Value) {
+/// From nothing to an object that is Ready and back, by the chart with this `watch.scope`.
+async fn does_the_main_job(world: &mut World, scope: &str) {
+    let (namespace, values) = of_scope(scope);
     world.apply_credential(&world.cloud.facts().demo.clone()).await;
-    world.install_operator(namespace, values);
+    world.install_operator(namespace, &values);
     let verified = world.installed().helm(&["test", RELEASE]).text().expect("helm test");
     assert!(verified.contains("Succeeded"), "{verified}");
     world.create(|_| {}).await;
@@ -41,7 +42,7 @@ async fn does_the_main_job(world: &mut World, namespace: &str, values: &Value) {
 #[test]
 fn an_installed_chart_serves_the_whole_cluster() {
     in_lab("chart_cluster", async |world| {
-        does_the_main_job(world, "kea-cluster", &json!({})).await;
+        does_the_main_job(world, "Cluster").await;
         the_log_level_is_for_who_may_forward_a_port(world).await;
         the_image_finds_brokers_by_name(world);
     });
@@ -82,16 +83,14 @@ fn the_image_finds_brokers_by_name(world: &World) {
 #[test]
 fn an_installed_chart_serves_listed_namespaces() {
     in_lab("chart_namespaces", async |world| {
-        let values = json!({"watch": {"scope": "Namespaces", "namespaces": [NAMESPACE]}, "clusterId": "lab"});
-        does_the_main_job(world, "kea-listed", &values).await;
+        does_the_main_job(world, "Namespaces").await;
     });
 }
 
 #[test]
 fn an_installed_chart_serves_its_own_namespace() {
     in_lab("chart_own_namespace", async |world| {
-        let values = json!({"watch": {"scope": "ReleaseNamespace"}, "clusterId": "lab"});
-        does_the_main_job(world, NAMESPACE, &values).await;
+        does_the_main_job(world, "ReleaseNamespace").await;
     });
 }
 

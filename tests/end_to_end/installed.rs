@@ -9,7 +9,7 @@ use std::{
 use lab::{Lab, image::operator_image};
 use serde_json::{Value, json};
 
-use crate::operator;
+use crate::{operator, world::NAMESPACE};
 
 /// The chart of this checkout.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/kafka-external-access");
@@ -123,6 +123,18 @@ fn of_every_test() -> Value {
     })
 }
 
+/// Where the chart is installed, and with what, to serve the brokers' namespace with this `watch.scope`.
+pub fn of_scope(scope: &str) -> (&'static str, Value) {
+    match scope {
+        "Cluster" => ("kea-cluster", json!({})),
+        "Namespaces" => {
+            ("kea-listed", json!({"watch": {"scope": scope, "namespaces": [NAMESPACE]}, "clusterId": "lab"}))
+        }
+        "ReleaseNamespace" => (NAMESPACE, json!({"watch": {"scope": scope}, "clusterId": "lab"})),
+        other => panic!("{other} is no watch.scope"),
+    }
+}
+
 /// Removes releases that a test, perhaps a failed one, has left.
 pub fn clean(lab: &Lab) {
     let labels = ["--selector", "app.kubernetes.io/name=kafka-external-access"];
@@ -141,7 +153,7 @@ impl Drop for Installed {
         if let Err(error) = uninstall.text() {
             eprintln!("{error}");
         }
-        if self.namespace != crate::world::NAMESPACE {
+        if self.namespace != NAMESPACE {
             let _ = self.lab.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
         }
         let image = operator_image(Path::new(env!("CARGO_MANIFEST_DIR")));

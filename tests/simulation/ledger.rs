@@ -278,7 +278,8 @@ impl World {
         self.trace(|| {
             let brokers = status.brokers.iter().map(|broker| {
                 let (ordinal, state, reason) = (broker.ordinal, broker.state, &broker.reason);
-                format!("{ordinal} {state:?} {reason:?} {:?} {:?}", broker.address, broker.address_id)
+                let said = broker.message.as_deref().unwrap_or_default();
+                format!("{ordinal} {state:?} {reason:?} {:?} {:?} {said}", broker.address, broker.address_id)
             });
             format!("told of {:?}: {}", of.metadata.name, brokers.collect::<Vec<_>>().join("; "))
         });

@@ -245,9 +245,14 @@ impl World {
         true
     }
 
-    fn secret_comes(&self) {
-        if self.api.secret_now(crate::world::SECRET).is_none() {
-            self.make_secret();
+    /// Its user makes it again as soon as the deleted one is gone.
+    fn secret_comes(self: &Arc<Self>) {
+        match self.api.secret_now(crate::world::SECRET) {
+            None => self.make_secret(),
+            Some(secret) if secret.metadata.deletion_timestamp.is_some() => {
+                self.later(Duration::from_secs(10), World::secret_comes);
+            }
+            Some(_) => {}
         }
     }
 

@@ -91,7 +91,7 @@ impl Running {
     }
 }
 
-/// Says what [`World::start_operator`] starts: `chart` for the installed chart, else a process.
+/// Says what [`World::start_operator`] starts: the chart with this `watch.scope`, or, where it is not set, a process.
 const HOW: &str = "END_TO_END_OPERATOR";
 
 /// Runs `test` in a thread inside the network of a lab that it has for itself.
@@ -256,8 +256,9 @@ impl World {
 
     /// Starts the operator.
     pub fn start_operator(&mut self) {
-        if std::env::var_os(HOW).is_some_and(|how| how == "chart") {
-            return self.install_operator("kafka-access", &json!({}));
+        if let Ok(scope) = std::env::var(HOW) {
+            let (namespace, values) = installed::of_scope(&scope);
+            return self.install_operator(namespace, &values);
         }
         let operator = Operator::start(self.lab, self.test);
         operator.wait_until_it_leads();

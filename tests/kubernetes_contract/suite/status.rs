@@ -119,7 +119,11 @@ pub async fn a_deleted_object_still_takes_a_status(world: &dyn World) {
     let object = made(world).await;
     world.api().set_finalizer(permit(), &object, true).await.expect("a finalizer");
     world.delete_access().await;
-    world.api().write_status(permit(), &access(world).await, &status(None, Some("demo"))).await.expect("a status");
+    world
+        .api()
+        .write_status(permit(), &access(world).await, &status(None, Some("demo")))
+        .await
+        .expect("a status");
     let now = access(world).await;
     assert!(now.status.is_some() && now.metadata.deletion_timestamp.is_some());
     world.api().set_finalizer(permit(), &now, false).await.expect("the last finalizer");

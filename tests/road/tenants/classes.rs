@@ -41,6 +41,27 @@ async fn the_secret_of_a_class_is_held_until_the_last_namespace_has_let_go() {
     assert_eq!(world.shared.addresses(), []);
 }
 
+/// Each of the two would leave the Secret to the other, if they looked at the same moment.
+#[tokio::test]
+async fn of_two_objects_that_end_at_the_same_moment_the_last_one_lets_the_secret_go() {
+    let world = Tenants::new();
+    for namespace in [VICTIM, ATTACKER] {
+        world.apply(namespace, "kafka", |_| ());
+    }
+    world.settle().await;
+    for namespace in [VICTIM, ATTACKER] {
+        world.delete(namespace, "kafka");
+    }
+    for _ in 0..24 {
+        futures::join!(world.reconcile(VICTIM, "kafka"), world.reconcile(ATTACKER, "kafka"));
+        world.clock.pass(Duration::from_secs(25));
+    }
+    for namespace in [VICTIM, ATTACKER] {
+        assert!(world.object(namespace, "kafka").is_none());
+    }
+    assert!(!world.is_held(OPERATOR, "shared"));
+}
+
 #[tokio::test]
 async fn a_namespace_that_is_not_allowed_any_more_keeps_what_is_bound_and_gets_nothing_new() {
     let world = Tenants::with_victim().await;
