@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use kafka_external_access::{
-    api::KafkaExternalAccess,
+    api::{BrokerStatus, KafkaExternalAccess},
     domain::Endpoint,
     kafka::{Brokers, Security, Target},
 };
@@ -67,10 +67,12 @@ impl World {
                 return Some(format!("{text}; the status says {told:?}"));
             }
         }
-        if poisoned.is_some() {
-            return None;
-        }
         let status = object.status.clone().unwrap_or_default();
+        if poisoned.is_some() {
+            let foreign = |broker: &BrokerStatus| broker.reason.as_deref() == Some("PortHasForeignAddress");
+            let told = status.brokers.iter().any(foreign);
+            return (!told).then(|| format!("nobody is told of the foreign address: {:#?}", status.brokers));
+        }
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
         match ready {
             Some(ready) if ready.status == "True" => None,

@@ -157,9 +157,11 @@ impl World {
 
     fn scale(&self) -> bool {
         // The controllers of a quorum are not scaled away.
-        let fewest = if self.setup.listener == Listener::Restart { u64::from(self.setup.brokers) } else { 1 };
+        let fewest = if self.setup.listener == Listener::Restart { u64::from(self.wanted_pods()) } else { 1 };
         let to = i32::try_from(self.chance.between(fewest, 4)).expect("a small number");
         let there = self.api.stateful_set_now(SET).is_some();
+        let added = self.wanted_pods()..u32::try_from(to).unwrap_or(0);
+        self.are_not_up_yet(added);
         self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(to));
         there
     }
@@ -478,7 +480,8 @@ impl World {
         if !damage.deleted && self.api.access_now(&key()).is_none() {
             self.add_object(key(), setup::object(&self.setup));
         }
-        if damage.poisoned {
+        // The address that was lost may be another broker's now, and stays told until its broker has a new one.
+        if damage.poisoned && !damage.lost {
             self.poison();
         }
         self.after_effect();

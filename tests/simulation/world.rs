@@ -458,6 +458,12 @@ impl World {
         }
     }
 
+    /// Brokers are added: what was sent a moment before knows nothing of them.
+    pub fn are_not_up_yet(&self, added: std::ops::Range<u32>) {
+        let now = self.now();
+        self.around().down.extend(added.map(|ordinal| (ordinal, now)));
+    }
+
     /// Starts the broker's process in its pod. False: it does not start.
     pub fn broker_starts(&self, ordinal: u32) -> bool {
         let Some(ip) = self.pod_ip(ordinal) else { return false };
@@ -572,9 +578,14 @@ impl World {
 
     /// A broker is in sync some seconds after it started.
     pub fn tell_partitions(&self) {
-        let (wanted, now) = (self.wanted_pods(), self.now());
+        let (set, now) = (self.api.stateful_set_now(SET).is_some(), self.now());
         let tight = self.tight.lock().expect("not poisoned").is_some();
+        let mut wanted = self.wanted_pods();
         let around = self.around();
+        if !set {
+            // Brokers whose StatefulSet is gone go on as they were.
+            wanted = around.up.keys().max().map_or(0, |last| last + 1);
+        }
         let caught_up = |ordinal: &u32| {
             around.up.get(ordinal).is_some_and(|since| now.saturating_sub(*since) > Duration::from_secs(8))
         };
