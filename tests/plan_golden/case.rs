@@ -55,6 +55,9 @@ pub struct Case {
     deleting: bool,
     #[serde(default)]
     held: bool,
+    /// The object is held, and its Secret is not.
+    #[serde(default)]
+    secret_free: bool,
     #[serde(default = "three")]
     replicas: Option<u32>,
     /// Who keeps the StatefulSet as it is, in words.
@@ -187,6 +190,9 @@ struct Remembered {
     /// This process saw the object before it was held.
     #[serde(default)]
     unheld: bool,
+    /// A request to hold the Secret was cut off.
+    #[serde(default)]
+    unclear_hold: bool,
 }
 
 fn ago(seconds: u64) -> Timestamp {
@@ -408,7 +414,7 @@ impl Case {
                 .iter()
                 .map(|(name, all)| (name.clone(), Ok(policies(name, all))))
                 .collect(),
-            secret_held: self.held,
+            secret_held: self.held && !self.secret_free,
         }
     }
 
@@ -709,6 +715,7 @@ impl Case {
         let remembered = &self.memory;
         let mut memory = Memory::new(ago(7200));
         memory.saw_unheld = remembered.unheld;
+        memory.unclear_hold = remembered.unclear_hold;
         memory.allocation = remembered.pause.as_ref().map(|(seconds, why)| AllocationPause {
             failures: 1,
             fault: match why.as_str() {
