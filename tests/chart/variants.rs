@@ -73,6 +73,7 @@ fn every_flag() -> Value {
         "prices": {"currency": "EUR", "addressHour": "0.004", "mbpsHour": "0.001", "gb": "0.05"},
         "hosts": {"enabled": true, "tlsSecretName": "t", "tokensSecretName": "k"},
         "logging": {"format": "text", "level": "debug"},
+        "traces": {"endpoint": "http://collector:4318"},
     })
 }
 
@@ -89,6 +90,8 @@ fn every_flag_of_run_is_reached_by_a_value_and_is_accepted() {
     run.try_get_matches_from(&args).expect("the operator accepts its arguments");
     let level = container["env"].as_array().expect("variables").iter().find(|v| v["name"] == "RUST_LOG");
     assert_eq!(level.expect("RUST_LOG")["value"], "debug");
+    let traces = json!({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"});
+    assert!(container["env"].as_array().expect("variables").contains(&traces), "{}", container["env"]);
     let defaults = rendered(&json!({}));
     let args = pod(&defaults)["containers"][0]["args"].as_array().expect("arguments").clone();
     let run = RunArgs::augment_args(Command::new("run"));
@@ -105,6 +108,7 @@ fn a_typing_mistake_is_refused() {
         (json!({"image": {"digest": "sha256:1"}}), "digest"),
         (json!({"serviceMonitor": {"renderMode": "always"}}), "renderMode"),
         (json!({"replicaCount": "2"}), "replicaCount"),
+        (json!({"traces": {"endpoint": "collector:4318"}}), "endpoint"),
         (json!({"hosts": {"enabled": true, "tlsSecretName": "t"}}), "tokensSecretName"),
         (json!({"hosts": {"enabled": true, "tokensSecretName": "t"}}), "tlsSecretName"),
         (json!({"hosts": {"service": {"type": "ExternalName"}}}), "type"),
