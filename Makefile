@@ -33,6 +33,14 @@ test-kafka: ## One contract for real Kafka 2.8.2, 3.9 and 4.x and the simulated 
 test-lab: lab-up ## Tests on the lab's real parts, in one lab, which stays up
 	cargo test --test end_to_end -- --test-threads=1
 
+SCOPE ?= Cluster
+TESTS ?= first_steps::
+
+.PHONY: test-installed
+test-installed: lab-up ## End-to-end tests by the installed chart: SCOPE=Cluster, Namespaces or ReleaseNamespace, TESTS=addresses::
+	cargo lab image --profile dev
+	END_TO_END_OPERATOR=$(SCOPE) cargo test --test end_to_end -- --test-threads=1 $(TESTS)
+
 test-chart: ## What helm renders of the chart
 	cargo test --test chart
 

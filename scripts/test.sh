@@ -96,7 +96,7 @@ finish() {
 # All of them share the labs, and who waits longest for one is the next: no lab is idle while anybody has something to do.
 # What takes minutes begins with the others, so that it is not alone at the end.
 on_the_labs() {
-  local end_to_end=(cargo test --no-fail-fast --test end_to_end --) long=(restart:: migration:: fire::) others=() some
+  local end_to_end=(cargo test --no-fail-fast --test end_to_end --) long=(restart:: migration:: fire::) others=() some scope
   for some in "${long[@]}"; do others+=(--skip "$some"); done
   rm -f target/tmp/end-to-end-times
   later rolls-and-fire "${end_to_end[@]}" --test-threads=3 "${long[@]}"
@@ -104,6 +104,11 @@ on_the_labs() {
   later neutron-contract cargo test --no-fail-fast --test neutron_contract -- --test-threads=2
   later kubernetes-contract cargo test --no-fail-fast --test kubernetes_contract -- --test-threads=1
   part end-to-end "${end_to_end[@]}" "--test-threads=${#homes[@]}" "${others[@]}"
+  collect
+  # The main job again, by the installed chart with each width of its rights.
+  for scope in Cluster Namespaces ReleaseNamespace; do
+    later "chart-$scope" env "END_TO_END_OPERATOR=$scope" "${end_to_end[@]}" --test-threads=1 first_steps::
+  done
   collect
   # What all of them together asked of the API server.
   part rights cargo test --test end_to_end rights:: -- --ignored
