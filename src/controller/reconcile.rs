@@ -269,22 +269,44 @@ impl Reconciler {
         mut notes: Vec<Note>,
     ) -> std::result::Result<(), KubernetesError> {
         let before = object.status.clone().unwrap_or_default();
-        let mut written = Ok(());
+        let mut written = Ok(true);
         if *status != before {
-            let Some(permit) = self.leadership.permit() else { return Ok(()) };
             let span = tracing::info_span!("write", step = "status");
-            written = self.kubernetes.write_status(permit, object, status).instrument(span).await;
+            written = self.write_status(object, status).instrument(span).await;
             match &written {
-                Ok(()) => {
+                Ok(true) => {
                     tell_status(object, status);
                     notes.extend(events::changes(&before, status));
                 }
-                Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) => return Ok(()),
+                Ok(false) => return Ok(()),
                 Err(_) => {}
             }
         }
         self.tell(object, notes).await;
-        written
+        written.map(drop)
+    }
+
+    /// Writes the status on the version that was read. An edit meanwhile does not keep it from being told: what it
+    /// records may be known from nowhere else. A newer status does. False: it is nobody's any more, or not ours to write.
+    async fn write_status(
+        &self,
+        object: &KafkaExternalAccess,
+        status: &KafkaExternalAccessStatus,
+    ) -> std::result::Result<bool, KubernetesError> {
+        let Some(permit) = self.leadership.permit() else { return Ok(false) };
+        let refusal = match self.kubernetes.write_status(permit, object, status).await {
+            Ok(()) => return Ok(true),
+            Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) => return Ok(false),
+            Err(refusal) if refusal.fault != KubernetesFault::Conflict => return Err(refusal),
+            Err(refusal) => refusal,
+        };
+        let fresh = self.kubernetes.access(&key_of(object)).await?;
+        let edited = |fresh: &KafkaExternalAccess| {
+            fresh.metadata.uid == object.metadata.uid && fresh.status == object.status
+        };
+        let Some(fresh) = fresh.filter(edited) else { return Err(refusal) };
+        let Some(permit) = self.leadership.permit() else { return Ok(false) };
+        self.kubernetes.write_status(permit, &fresh, status).await.map(|()| true)
     }
 
     async fn tell(&self, object: &KafkaExternalAccess, notes: Vec<Note>) {

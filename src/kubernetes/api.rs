@@ -16,6 +16,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::{Instrument, Span};
 
 use super::{
     Kubernetes, KubernetesError, KubernetesFault,
@@ -120,7 +121,12 @@ async fn limited<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, KubernetesError> {
-    let fault = match tokio::time::timeout(CALL_LIMIT, call).await {
+    // What belongs to no reconcile, such as a renewal of the lease, would be a trace of its own every few seconds.
+    let span = match Span::current().is_none() {
+        true => Span::none(),
+        false => tracing::info_span!("kubernetes", operation),
+    };
+    let fault = match tokio::time::timeout(CALL_LIMIT, call).instrument(span).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) => fault(error),
         Err(_) => KubernetesFault::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs())),

@@ -1,5 +1,6 @@
 //! The whole road in process: observe, plan, act and report against a simulated Kubernetes, cloud and Kafka.
 
+mod adoption;
 mod brokers;
 mod kubernetes;
 mod leadership;

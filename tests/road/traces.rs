@@ -9,6 +9,10 @@ use kafka_external_access::{
         openstack::{CallObserver, CallOutcome, OpenStackClouds},
     },
     kafka::{Brokers, Security, Target, admin::TcpBrokers},
+    kubernetes::{
+        Kubernetes,
+        api::{KubeApi, client},
+    },
     runtime::{clock::SystemClock, traces::Traces},
 };
 use opentelemetry_proto::tonic::{
@@ -99,7 +103,7 @@ impl CallObserver for Unheard {
 }
 
 #[tokio::test]
-async fn a_call_to_a_cloud_and_one_to_a_broker_are_spans_below_the_one_they_are_made_in() {
+async fn calls_to_a_cloud_to_a_broker_and_to_the_api_server_are_spans_below_the_one_they_are_made_in() {
     let clouds = OpenStackClouds::new(Arc::new(SystemClock::default()), Arc::new(Unheard));
     let credential = Credential {
         namespace: "ydata".into(),
@@ -118,7 +122,10 @@ async fn a_call_to_a_cloud_and_one_to_a_broker_are_spans_below_the_one_they_are_
         security: Security::default(),
         step_timeout: Duration::from_secs(1),
     };
+    let config = kube::Config::new(format!("http://{NOWHERE}").parse().expect("a URL"));
+    let kubernetes = KubeApi::new(client(config).expect("a client"), Vec::new());
     let calls = async {
+        assert!(kubernetes.accesses().await.is_err());
         assert!(cloud.list().await.is_err());
         assert!(!TcpBrokers.accepts(&target).await);
     };
@@ -128,5 +135,7 @@ async fn a_call_to_a_cloud_and_one_to_a_broker_are_spans_below_the_one_they_are_
     assert_eq!(calls.get("kafka accepts"), Some(&1), "{calls:?}");
     let (_, calls) = below(&spans, "root", "method");
     assert_eq!(calls.get("cloud POST"), Some(&1), "{calls:?}");
+    let (_, calls) = below(&spans, "root", "operation");
+    assert_eq!(calls.get("kubernetes list KafkaExternalAccess objects"), Some(&1), "{calls:?}");
     assert!(!format!("{spans:?}").contains("hidden"));
 }
