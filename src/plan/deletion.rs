@@ -79,8 +79,8 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
     if listener.rollout == Rollout::Restart {
         rollback::plan(desired, listener, observed, memory, plan);
     }
-    let ordinals: BTreeSet<Ordinal> =
-        set.ordinals().chain(ownership::with_address(desired, observed)).collect();
+    let with_address = ownership::with_address(desired, observed);
+    let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(with_address.iter().copied()).collect();
     for ordinal in ordinals {
         if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
             continue;
@@ -102,7 +102,12 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     None
                 }
             }
-            Some(Err(_)) | None if !had_an_address(desired, observed, memory, ordinal) => None,
+            Some(Err(_)) | None
+                if !with_address.contains(&ordinal)
+                    && !may_have_had_one(desired, observed, memory, ordinal) =>
+            {
+                None
+            }
             Some(Err(error)) => Some(Problem::new(
                 Reason::ReleaseBlocked,
                 format!(
@@ -139,15 +144,12 @@ fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Whether the broker may have told its clients an address on behalf of this object. Only the process that saw the object
-/// from its beginning knows that it has not.
-fn had_an_address(desired: &Desired, observed: &Observed, memory: &Memory, ordinal: Ordinal) -> bool {
+/// Whether a broker of which no address is known may have told its clients one on behalf of this object. Only the process
+/// that saw the object from its beginning knows that it has not.
+fn may_have_had_one(desired: &Desired, observed: &Observed, memory: &Memory, ordinal: Ordinal) -> bool {
     let by_cloud = matches!(desired.provider, WantedProvider::OpenStack { .. })
         && (super::seen(desired, observed).is_err() || desired.chosen_addresses.contains_key(&ordinal));
-    !memory.saw_unheld
-        || memory.allocated
-        || by_cloud
-        || ownership::with_address(desired, observed).contains(&ordinal)
+    !memory.saw_unheld || memory.allocated || by_cloud
 }
 
 fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {

@@ -9,11 +9,7 @@ use crate::{tap::Seam, world::parsed};
 
 #[tokio::test]
 async fn two_namespaces_without_a_credential_of_their_own_share_a_class() {
-    let world = Tenants::new();
-    for namespace in [VICTIM, ATTACKER] {
-        world.apply(namespace, "kafka", |_| ());
-    }
-    world.settle().await;
+    let world = Tenants::with_both().await;
     for namespace in [VICTIM, ATTACKER] {
         assert_eq!(world.ready(namespace, "kafka"), ("True".into(), "Ready".into()));
         assert_eq!(world.of(namespace).len(), 2, "{namespace}");
@@ -25,11 +21,7 @@ async fn two_namespaces_without_a_credential_of_their_own_share_a_class() {
 
 #[tokio::test]
 async fn the_secret_of_a_class_is_held_until_the_last_namespace_has_let_go() {
-    let world = Tenants::new();
-    for namespace in [VICTIM, ATTACKER] {
-        world.apply(namespace, "kafka", |_| ());
-    }
-    world.settle().await;
+    let world = Tenants::with_both().await;
     world.delete(VICTIM, "kafka");
     world.settle().await;
     assert!(world.object(VICTIM, "kafka").is_none());
@@ -44,11 +36,7 @@ async fn the_secret_of_a_class_is_held_until_the_last_namespace_has_let_go() {
 /// Each of the two would leave the Secret to the other, if they looked at the same moment.
 #[tokio::test]
 async fn of_two_objects_that_end_at_the_same_moment_the_last_one_lets_the_secret_go() {
-    let world = Tenants::new();
-    for namespace in [VICTIM, ATTACKER] {
-        world.apply(namespace, "kafka", |_| ());
-    }
-    world.settle().await;
+    let world = Tenants::with_both().await;
     for namespace in [VICTIM, ATTACKER] {
         world.delete(namespace, "kafka");
     }

@@ -247,6 +247,16 @@ impl Tenants {
         world
     }
 
+    /// Both are served.
+    pub async fn with_both() -> Self {
+        let world = Self::new();
+        for namespace in [VICTIM, ATTACKER] {
+            world.apply(namespace, "kafka", |_| ());
+        }
+        world.settle().await;
+        world
+    }
+
     /// Class `shared`, open to both, changed by `edit`.
     pub fn put_class(&self, edit: impl FnOnce(&mut Value)) {
         let mut class = json!({
