@@ -13,6 +13,7 @@ import java.util.concurrent.atomic.AtomicLong;
 
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -26,8 +27,11 @@ import org.apache.kafka.common.serialization.LongSerializer;
 /**
  * An in-cluster application that must notice nothing: an idempotent producer with acks=all and a consumer group.
  * It runs until the file /tmp/stop exists, then reads the whole log and says, as one line of JSON, whether every
- * acknowledged record is in the log exactly once, whether committed offsets ever went back, and which errors reached
- * the application. Exit code 0: nothing was noticed.
+ * acknowledged record is in the log exactly once, whether committed offsets ever went back, which errors reached the
+ * application, and how often a commit came too late because the group had expelled its consumer ("expelled": no
+ * coordinator answered for longer than the session's time). The consumer is back in the group with its next poll; that
+ * is no error of the application, and it is nothing that may happen while at most one broker is away.
+ * Exit code 0: nothing was noticed.
  *
  * usage: Witness BOOTSTRAP TOPIC PARTITIONS
  */
@@ -37,6 +41,7 @@ public final class Witness {
     private static final ConcurrentMap<Long, String> ACKNOWLEDGED = new ConcurrentHashMap<>();
     private static final AtomicLong CONSUMED = new AtomicLong();
     private static final AtomicLong WENT_BACK = new AtomicLong();
+    private static final AtomicLong EXPELLED = new AtomicLong();
     private static final AtomicLong LONGEST_PAUSE_MS = new AtomicLong();
 
     public static void main(String[] args) throws Exception {
@@ -127,7 +132,12 @@ public final class Witness {
             consumer.subscribe(List.of(topic));
             while (!STOP.exists()) {
                 CONSUMED.addAndGet(consumer.poll(Duration.ofMillis(200)).count());
-                consumer.commitSync();
+                try {
+                    consumer.commitSync();
+                } catch (CommitFailedException e) {
+                    EXPELLED.incrementAndGet();
+                    continue;
+                }
                 for (Map.Entry<TopicPartition, OffsetAndMetadata> e : consumer.committed(consumer.assignment()).entrySet()) {
                     if (e.getValue() == null) {
                         continue;
@@ -161,8 +171,9 @@ public final class Witness {
         long twice = seen.values().stream().filter(count -> count > 1).count();
         String errors = String.join("; ", new ArrayList<>(ERRORS).subList(0, Math.min(ERRORS.size(), 5)));
         System.out.println("{\"acknowledged\":" + ACKNOWLEDGED.size() + ",\"lost\":" + lost + ",\"duplicated\":" + twice
-                + ",\"consumed\":" + CONSUMED + ",\"offsetsWentBack\":" + WENT_BACK + ",\"longestPauseMs\":" + LONGEST_PAUSE_MS
+                + ",\"consumed\":" + CONSUMED + ",\"offsetsWentBack\":" + WENT_BACK + ",\"expelled\":" + EXPELLED
+                + ",\"longestPauseMs\":" + LONGEST_PAUSE_MS
                 + ",\"errorCount\":" + ERRORS.size() + ",\"errors\":\"" + errors.replace("\\", "/").replace("\"", "'") + "\"}");
-        System.exit(lost == 0 && twice == 0 && WENT_BACK.get() == 0 && ERRORS.isEmpty() ? 0 : 1);
+        System.exit(lost == 0 && twice == 0 && WENT_BACK.get() == 0 && EXPELLED.get() == 0 && ERRORS.isEmpty() ? 0 : 1);
     }
 }

@@ -78,6 +78,7 @@ fn brokers_killed_in_the_middle_of_a_restart_sequence_are_waited_for_and_none_re
         world.assert_bound(0..3).await;
         assert_eq!(world.demo.floating_ips().expect("floating IPs").len(), 3);
         println!("restarted in this order: {first}, {second}, {third}; two brokers and two replicas killed");
-        witness.noticed_nothing(world).await;
+        // Two of three brokers were away at times: more than `min.insync.replicas` allows.
+        witness.lost_nothing(world).await;
     });
 }
