@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(shown("0.004999").as_deref(), Ok("0.00"));
         assert_eq!(shown("0.005").as_deref(), Ok("0.01"));
         assert_eq!(shown("1.999999").as_deref(), Ok("2.00"));
-        for wrong in ["", ".", "1,5", "-1", "1e3", "0.0000001", "1234567890"] {
+        assert_eq!(shown("999999999.999999").as_deref(), Ok("1000000000.00"));
+        for wrong in ["", ".", "1.", ".5", "1,5", "1.5x", "x.5", "-1", "1e3", "0.0000001", "1234567890"] {
             assert!(shown(wrong).is_err(), "{wrong}");
         }
     }

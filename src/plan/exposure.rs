@@ -57,7 +57,7 @@ pub fn blocks(port: &Port, cloud: &CloudView, served: u16) -> bool {
     enforced
         && !rules_of(port, rules).any(|rule| {
             let covers = rule.ports.is_none_or(|(first, last)| (first..=last).contains(&served));
-            rule.tcp && covers && rule.remote_group.is_none() && outside(rule, port)
+            covers && rule.remote_group.is_none() && outside(rule, port)
         })
 }
 
@@ -88,6 +88,105 @@ fn contains(prefix: &str, ip: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::{
+        cloud::FloatingIp,
+        domain::{NetworkId, PortId, ProjectId, SecurityGroupId},
+    };
+
+    const SERVED: u16 = 9094;
+
+    fn port() -> Port {
+        Port {
+            id: PortId::new("port-0"),
+            network: NetworkId::new("net-pods"),
+            project: ProjectId::new("p1"),
+            fixed_ips: vec![Ipv4Addr::new(10, 128, 0, 20)],
+            security_groups: vec![SecurityGroupId::new("sg")],
+            port_security_enabled: Some(true),
+        }
+    }
+
+    /// From anywhere, by TCP over IPv4, to these ports.
+    fn rule(ports: Option<(u16, u16)>) -> IngressRule {
+        IngressRule {
+            id: "rule-1".into(),
+            group: SecurityGroupId::new("sg"),
+            ipv4: true,
+            tcp: true,
+            ports,
+            remote_ip_prefix: None,
+            remote_group: None,
+        }
+    }
+
+    fn with(rule: IngressRule) -> CloudView {
+        CloudView {
+            project: ProjectId::new("p1"),
+            floating_network: NetworkId::new("net-public"),
+            addresses: Vec::<FloatingIp>::new(),
+            ports: [].into(),
+            rules: Ok(vec![rule]),
+            policies: [].into(),
+            secret_held: true,
+        }
+    }
+
+    #[test]
+    fn what_else_is_open_counts_where_the_broker_listens_on_it() {
+        for (ports, listening, narrow) in [
+            (Some((9094, 9094)), &[9092, 9094][..], true),
+            (Some((9090, 9094)), &[9092, 9094], false),
+            (Some((9094, 9096)), &[9092, 9094], true),
+            (Some((9094, 9096)), &[9094], true),
+            (Some((9094, 9096)), &[9095], false),
+            (Some((9090, 9094)), &[9094], true),
+            // Nothing is known about where it listens.
+            (Some((9090, 9094)), &[], false),
+            (Some((9094, 9096)), &[], false),
+            (Some((9094, 9094)), &[], true),
+            (None, &[9094], false),
+        ] {
+            let found = exposure(&port(), &with(rule(ports)), SERVED, &listening.iter().copied().collect());
+            assert_eq!(found == Exposure::Narrow, narrow, "{ports:?} {listening:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_lets_clients_in_or_opens_more_only_if_it_is_about_them() {
+        let tcp = rule(Some((9090, 9099)));
+        let with_prefix = |prefix: &str| IngressRule { remote_ip_prefix: Some(prefix.into()), ..tcp.clone() };
+        let of_group = IngressRule { remote_group: Some(SecurityGroupId::new("sg")), ..tcp.clone() };
+        let elsewhere = IngressRule { group: SecurityGroupId::new("other"), ..tcp.clone() };
+        for (case, rule, open, blocked) in [
+            ("anywhere", tcp.clone(), true, false),
+            ("anywhere, in words", with_prefix("0.0.0.0/0"), true, false),
+            ("a network of clients", with_prefix("192.0.2.0/24"), false, false),
+            ("the pods' own network", with_prefix("10.128.0.0/22"), false, true),
+            ("a group", of_group, false, true),
+            ("a group that the port does not have", elsewhere, false, true),
+            ("UDP", IngressRule { tcp: false, ..tcp.clone() }, false, true),
+            ("IPv6", IngressRule { ipv4: false, ..tcp.clone() }, false, true),
+        ] {
+            let cloud = with(rule);
+            assert_eq!(exposure(&port(), &cloud, SERVED, &[].into()) != Exposure::Narrow, open, "{case}");
+            assert_eq!(blocks(&port(), &cloud, SERVED), blocked, "{case}");
+        }
+        assert!(blocks(&port(), &with(rule(Some((9095, 9099)))), SERVED), "other ports");
+        assert!(!blocks(&port(), &with(rule(None)), SERVED), "every port");
+    }
+
+    #[test]
+    fn rules_are_enforced_where_port_security_is_not_off_and_there_is_a_group() {
+        let nothing = with(rule(Some((1, 1))));
+        let security = |port_security_enabled| Port { port_security_enabled, ..port() };
+        assert!(blocks(&security(None), &nothing, SERVED));
+        assert!(!blocks(&security(Some(false)), &nothing, SERVED));
+        assert!(!blocks(&Port { security_groups: vec![], ..port() }, &nothing, SERVED));
+        let open = exposure(&security(Some(false)), &nothing, SERVED, &[].into());
+        assert_eq!(open, Exposure::Open("port security is off on port port-0".into()));
+        assert_eq!(exposure(&security(None), &nothing, SERVED, &[SERVED].into()), Exposure::Narrow);
+    }
 
     #[test]
     fn a_prefix_contains_its_addresses_only() {

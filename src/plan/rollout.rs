@@ -139,6 +139,13 @@ impl Road<'_> {
             clash |= told.is_some() || twice;
         }
         if clash {
+            let waiting =
+                "the endpoint of another broker is taken; no broker restarts before it has one of its own";
+            for (ordinal, goal) in goals {
+                if plan.brokers.get(ordinal) == Some(&Verdict::Settled) && !self.in_force(*ordinal, goal) {
+                    plan.wait(*ordinal, Reason::InProgress, waiting);
+                }
+            }
             plan.wake_in(self.desired.probe_interval);
         }
         clash
@@ -240,8 +247,8 @@ impl Road<'_> {
 
     fn restart(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
         if let Some(why) = kubernetes_is_at_work(self.set, self.observed) {
-            for (ordinal, goal) in goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal)) {
-                let _ = goal;
+            let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal));
+            for (ordinal, _) in due {
                 plan.wait(*ordinal, Reason::InProgress, why.clone());
             }
             return plan.wake_in(SOON);

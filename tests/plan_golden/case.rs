@@ -29,7 +29,7 @@ use kafka_external_access::{
     plan::{
         Outside, PodIdentity,
         class::Classes,
-        memory::{AllocationPause, Memory},
+        memory::{AllocationPause, Memory, Restarted},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
             PodView, ProbeResult, StatefulSetView,
@@ -163,6 +163,8 @@ struct Other {
     /// It uses class `shared`.
     #[serde(default)]
     class: bool,
+    /// Its Secret, else `openstack`.
+    secret: Option<String>,
     /// It has no finalizer of ours.
     #[serde(default)]
     unheld: bool,
@@ -193,6 +195,9 @@ struct Remembered {
     /// A request to hold the Secret was cut off.
     #[serde(default)]
     unclear_hold: bool,
+    /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should.
+    #[serde(default)]
+    restarted: BTreeMap<u32, u64>,
 }
 
 fn ago(seconds: u64) -> Timestamp {
@@ -211,7 +216,6 @@ fn port_id(ordinal: u32) -> PortId {
     PortId::new(format!("port-{ordinal}"))
 }
 
-/// 100 Mbit/s from the broker, 50 towards it.
 /// Policies of one name: identifiers, each with a plus for one of ours, and its limits in Mbit/s: `q1+ 100 -, q2 20 20`.
 fn policies(name: &str, all: &str) -> Vec<QosPolicy> {
     let policy = |text: &str| {
@@ -739,6 +743,11 @@ impl Case {
             remembered.not_applied.iter().map(|o| (Ordinal(*o), (until, text.to_owned()))).collect();
         let outside = |o: &u32| (Ordinal(*o), self.outside(*o).parse().expect("an address"));
         memory.reached = remembered.reached.iter().map(outside).collect();
+        let restarted = |(o, s): (&u32, &u64)| {
+            let goal = Some(Endpoint { host: self.outside(*o), port: 9094 });
+            (Ordinal(*o), Restarted { pod: Uid::new("a former pod"), at: ago(*s), goal, reached: false })
+        };
+        memory.restarted = remembered.restarted.iter().map(restarted).collect();
         memory
     }
 }
@@ -759,7 +768,7 @@ fn other(other: &Other) -> OtherAccess {
             ("second".into(), None)
         },
         chosen_addresses: other.address.into_iter().collect(),
-        secret: (!other.class).then(|| "openstack".into()),
+        secret: (!other.class).then(|| other.secret.clone().unwrap_or_else(|| "openstack".into())),
         class: other.class.then(|| "shared".into()),
     }
 }
