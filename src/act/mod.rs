@@ -7,6 +7,7 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 use crate::{
     api::KafkaExternalAccess,
     cloud::{Clouds, FloatingIps},
+    domain::{AddressId, Ordinal},
     kafka::Brokers,
     kubernetes::{Kubernetes, KubernetesError},
     observe::{self, Observer, credential, pod_view},
@@ -14,7 +15,8 @@ use crate::{
         Action, PodIdentity, deletion,
         desired::{Desired, WantedProvider},
         failure::Cause,
-        observed::Observed,
+        observed::{CloudState, Observed},
+        status,
     },
     seams::{Clock, Leadership, WritePermit},
 };
@@ -64,7 +66,10 @@ impl Actor {
             Action::Restart { pod, .. } => self.restart(round, pod).await,
             Action::ClearReplace => self.clear_replace(round).await,
             Action::Allocate { pod, new, .. } => self.allocate(round, pod, new).await,
-            Action::Bind { pod, id, read_at, to, marker, .. } => {
+            Action::Bind { ordinal, pod, id, read_at, to, marker, adopts } => {
+                if let Some(address) = adopts {
+                    self.record_adoption(round, *ordinal, id, *address).await?;
+                }
                 self.bind(round, pod, id, *read_at, to, marker.as_ref()).await
             }
             Action::Unbind { id, read_at, .. } => self.unbind(round, id, *read_at).await,
@@ -129,6 +134,26 @@ impl Actor {
         let object = self.fresh(round).await?;
         self.kubernetes.set_finalizer(self.permit()?, &object, present).await?;
         tracing::info!(key = %round.desired.key, "{}", if present { "object held" } else { "object let go" });
+        Ok(())
+    }
+
+    /// The status of the object says that this address of the user's is the broker's.
+    async fn record_adoption(
+        &self,
+        round: &Round<'_>,
+        ordinal: Ordinal,
+        id: &AddressId,
+        address: Ipv4Addr,
+    ) -> Result<(), Cause> {
+        let object = self.fresh(round).await?;
+        if object.metadata.generation != round.object.metadata.generation {
+            return Err(Cause::LookAgain("the object was edited"));
+        }
+        let CloudState::Seen(cloud) = &round.observed.cloud else { return Ok(()) };
+        let mut status = object.status.clone().unwrap_or_default();
+        status::adopt(&mut status, &cloud.project, ordinal, id, address);
+        self.kubernetes.write_status(self.permit()?, &object, &status).await?;
+        tracing::info!(key = %round.desired.key, %id, %address, %ordinal, "adoption recorded");
         Ok(())
     }
 

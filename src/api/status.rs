@@ -157,6 +157,28 @@ pub struct BrokerStatus {
     pub health: Option<BrokerHealth>,
 }
 
+impl BrokerStatus {
+    /// A broker of which nothing is known yet.
+    pub fn waiting(ordinal: u32) -> Self {
+        Self {
+            ordinal,
+            state: BrokerState::Waiting,
+            node_id: None,
+            pod: None,
+            node: None,
+            target: None,
+            address: None,
+            address_id: None,
+            adopted: None,
+            advertised: None,
+            reason: None,
+            message: None,
+            bandwidth: None,
+            health: None,
+        }
+    }
+}
+
 /// Where a broker stands.
 #[derive(
     Clone,

@@ -13,7 +13,7 @@
 //! | yes | recorded in status, exists, marker altered | | `MarkerLost` |
 //! | yes | recorded in status, not in the cloud | | `AddressLost`, or `ProjectChanged` (I9) |
 //! | yes | same cluster and name, UID gone, or retained | | take over by one PUT: marker and binding |
-//! | yes, `address:` | in the project, free | known | bind |
+//! | yes, `address:` | in the project, free | known | record it in the status, then bind |
 //! | yes, `address:` | bound by somebody else, or wanted by an older object | | `AddressInUse` |
 //! | yes | we bound it, somebody moved it 3 times in 10 min | | `Contested` for 30 min |
 //! | no (scaled down) | one of ours | | keep: Idle; still bound 60 s after the pod is gone: unbind |
@@ -313,8 +313,10 @@ impl<'a> Bindings<'a> {
         let target = match target {
             Ok(target) => target,
             Err(verdict) => {
-                self.held(ordinal, address, adopted, None);
-                self.unbind_after_a_minute(ordinal, address);
+                if self.is_admitted(ordinal, address) {
+                    self.held(ordinal, address, adopted, None);
+                    self.unbind_after_a_minute(ordinal, address);
+                }
                 return self.settle_or(ordinal, verdict);
             }
         };
@@ -323,8 +325,11 @@ impl<'a> Bindings<'a> {
             let verdict = self.limit(ordinal, address, adopted);
             return self.settle_or(ordinal, verdict);
         }
-        self.held(ordinal, address, adopted, None);
-        if let Some(verdict) = self.holds_back(ordinal, address, &target) {
+        let refusal = self.holds_back(ordinal, address, &target);
+        if refusal.is_none() || self.is_admitted(ordinal, address) {
+            self.held(ordinal, address, adopted, None);
+        }
+        if let Some(verdict) = refusal {
             return self.settle_or(ordinal, verdict);
         }
         self.plan.wait(ordinal, Reason::InProgress, "the address is being bound");
@@ -339,7 +344,18 @@ impl<'a> Bindings<'a> {
             read_at: address.revision,
             to: target.binding,
             marker,
+            adopts: (adopted && !self.is_recorded(ordinal, address)).then_some(address.address),
         });
+    }
+
+    fn is_recorded(&self, ordinal: Ordinal, address: &FloatingIp) -> bool {
+        self.recorded(ordinal).is_some_and(|recorded| recorded.id == address.id)
+    }
+
+    /// It was looked at before: what leads to the broker stands in the status, and one of ours was taken for it.
+    fn is_admitted(&self, ordinal: Ordinal, address: &FloatingIp) -> bool {
+        let ours = ownership::owner(address, self.desired, self.observed) == Owner::Ours(ordinal);
+        ours || self.is_recorded(ordinal, address)
     }
 
     /// Why an address that could be bound is not.
@@ -357,8 +373,7 @@ impl<'a> Bindings<'a> {
             return Some(Verdict::Refused(Problem::new(Reason::Contested, text)));
         }
         // The first bind of an address is the moment of exposure; following a pod changes nothing about it.
-        let known = self.recorded(ordinal).is_some_and(|recorded| recorded.id == address.id);
-        if known { None } else { self.exposed(target) }
+        if self.is_admitted(ordinal, address) { None } else { self.exposed(target) }
     }
 
     fn exposed(&self, target: &KnownTarget<'_>) -> Option<Verdict> {

@@ -7,7 +7,8 @@
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
 //! | 2 | its stored values cannot be read, and it never had an address of this object | nothing to keep |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
-//! | 3 | `whenDeleted: Delete` | release; an adopted address is unbound |
+//! | 3 | `whenDeleted: Delete` | release |
+//! | 3 | an adopted address, also one that was given up before, leads to its broker | unbind it |
 //! | 4 | QoS policies of ours that no address has | remove them |
 //! | 5 | a request to hold the Secret was cut off, and it is not held | hold it, so that one that comes late changes nothing |
 //! | 5 | two lists 30 s apart show nothing of ours, and a late create cannot come any more | let Secret and object go |
@@ -185,12 +186,7 @@ fn addresses(
             }
         }
     }
-    let adopted: Vec<(Ordinal, &FloatingIp)> = desired
-        .chosen_addresses
-        .iter()
-        .filter_map(|(ordinal, chosen)| {
-            Some((*ordinal, cloud.addresses.iter().find(|a| a.address == *chosen)?))
-        })
+    let adopted: Vec<(Ordinal, &FloatingIp)> = users_own(desired, observed, cloud)
         // One that this object allocated goes with the others above, even when the spec names it.
         .filter(|(_, address)| !matches!(ownership::owner(address, desired, observed), Owner::Ours(_)))
         .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
@@ -215,6 +211,25 @@ fn addresses(
             finish(desired, observed, memory, now, plan);
         }
     }
+}
+
+/// The addresses that the spec names, and those that it named before, whose unbinding may be outstanding.
+fn users_own<'a>(
+    desired: &'a Desired,
+    observed: &'a Observed,
+    cloud: &'a CloudView,
+) -> impl Iterator<Item = (Ordinal, &'a FloatingIp)> {
+    let chosen = desired.chosen_addresses.iter().filter_map(|(ordinal, chosen)| {
+        Some((*ordinal, cloud.addresses.iter().find(|address| address.address == *chosen)?))
+    });
+    let adopted = observed.own.status.brokers.iter().filter(|broker| broker.adopted == Some(true));
+    let before = adopted.filter_map(|broker| {
+        let id = broker.address_id.as_deref()?;
+        Some((Ordinal(broker.ordinal), cloud.addresses.iter().find(|address| address.id.as_str() == id)?))
+    });
+    let given_up =
+        before.filter(|(ordinal, address)| desired.chosen_addresses.get(ordinal) != Some(&address.address));
+    chosen.chain(given_up)
 }
 
 fn let_go(desired: &Desired, observed: &Observed, ordinal: Ordinal, address: &FloatingIp) -> Action {

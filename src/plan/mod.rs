@@ -329,6 +329,9 @@ pub enum Action {
         to: Binding,
         /// The new marker, when it changes hands by this call.
         marker: Option<OwnerMarker>,
+        /// The user's address, where the status does not say yet that it is adopted. It says so first: once the address is
+        /// bound, nothing else tells that we did it, and nobody would unbind it when it is given up.
+        adopts: Option<Ipv4Addr>,
     },
     /// One PUT that unbinds.
     Unbind {

@@ -23,7 +23,7 @@ use crate::{
         KafkaExternalAccessStatus, Retention, Summary,
         conditions::{ConditionType, Reason},
     },
-    domain::{AddressId, Ordinal},
+    domain::{AddressId, Ordinal, ProjectId},
 };
 
 /// The status after a reconcile.
@@ -81,6 +81,25 @@ pub fn rejected(
         plan: Vec::new(),
         ..previous
     }
+}
+
+/// Says that an address of the user's is a broker's, before it is bound: that it was adopted is known from here alone.
+pub fn adopt(
+    status: &mut KafkaExternalAccessStatus,
+    project: &ProjectId,
+    ordinal: Ordinal,
+    id: &AddressId,
+    address: Ipv4Addr,
+) {
+    status.project_id.get_or_insert_with(|| project.to_string());
+    let position = status.brokers.partition_point(|broker| broker.ordinal < ordinal.0);
+    if status.brokers.get(position).is_none_or(|broker| broker.ordinal != ordinal.0) {
+        status.brokers.insert(position, BrokerStatus::waiting(ordinal.0));
+    }
+    let broker = &mut status.brokers[position];
+    broker.address = Some(address.to_string());
+    broker.address_id = Some(id.to_string());
+    broker.adopted = Some(true);
 }
 
 /// Tells one object's state; the conditions are in `findings.rs`.

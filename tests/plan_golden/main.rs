@@ -14,7 +14,7 @@ use kafka_external_access::{
     },
     domain::Ordinal,
     plan::{
-        Plan, Problem, Verdict,
+        Action, Plan, Problem, Verdict,
         desired::desired,
         plan,
         status::{rejected, status},
@@ -88,13 +88,22 @@ fn described(plan: &Plan) -> String {
     for action in &plan.actions {
         let name = format!("{action:?}");
         let name = name.split([' ', '(']).next().unwrap_or_default();
-        writeln!(text, "act {name}").expect("a String");
+        let recorded = match action {
+            Action::Bind { adopts: Some(_), .. } => ", recorded first",
+            _ => "",
+        };
+        writeln!(text, "act {name}{recorded}").expect("a String");
     }
     if plan.restarts > 0 {
         writeln!(text, "restarts {}", plan.restarts).expect("a String");
     }
     for line in &plan.outstanding {
         writeln!(text, "outstanding {line}").expect("a String");
+    }
+    for (ordinal, held) in &plan.addresses {
+        let adopted = if held.adopted { " adopted" } else { "" };
+        let leads = if held.outside.is_some() { "" } else { ", does not lead to it yet" };
+        writeln!(text, "address {ordinal} {}{adopted}{leads}", held.address).expect("a String");
     }
     for (ordinal, decided) in &plan.brokers {
         writeln!(text, "broker {ordinal} {}", verdict(decided)).expect("a String");

@@ -63,7 +63,7 @@ const fn core(of: Scenario) -> Scenario {
     Scenario { core: true, ..of }
 }
 
-pub const SCENARIOS: [Scenario; 31] = [
+pub const SCENARIOS: [Scenario; 32] = [
     core(at_start(scenario("an object is made", one, 40, |_, _| ()))),
     core(at_start(scenario("an object without a listener is made", bare, 40, |_, _| ()))),
     at_start(scenario("an object of two brokers is made", auto, 40, |_, _| ())),
@@ -129,6 +129,11 @@ pub const SCENARIOS: [Scenario; 31] = [
     scenario("the user takes his address back", auto, 40, |world, damage| {
         world.happens("AddressAdopted", damage);
         world.in_between(Duration::from_secs(100));
+        world.happens("AdoptionEnded", damage);
+    }),
+    scenario("the user takes his address back at once", auto, 40, |world, damage| {
+        world.happens("AddressAdopted", damage);
+        world.in_between(Duration::from_secs(3));
         world.happens("AdoptionEnded", damage);
     }),
     scenario(
