@@ -100,6 +100,9 @@ pub fn adopt(
     broker.address = Some(address.to_string());
     broker.address_id = Some(id.to_string());
     broker.adopted = Some(true);
+    broker.state = BrokerState::Waiting;
+    broker.reason = Some(Reason::InProgress.to_string());
+    broker.message = Some("the address is being bound".to_owned());
 }
 
 /// Tells one object's state; the conditions are in `findings.rs`.

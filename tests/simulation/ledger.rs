@@ -114,7 +114,8 @@ impl Ledger {
         self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
         let present = objects.into_iter().filter_map(|object| object.metadata.uid).collect();
         for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
-            self.went_without_set |= !set;
+            // One that comes back may overtake a decision that was made without it.
+            self.went_without_set |= self.set_since.is_none_or(|since| now < since + OVERTAKEN);
             let left = addresses.iter().find(|address| {
                 owned(&address.description).is_some_and(|marker| marker.uid.as_str() == gone)
             });
