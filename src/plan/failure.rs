@@ -138,3 +138,56 @@ fn with_remedy(text: &str, reason: Reason) -> String {
         remedy => format!("{text}. {remedy}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kubernetes(fault: KubernetesFault) -> Cause {
+        Cause::Kubernetes(KubernetesError { operation: "test", fault })
+    }
+
+    fn cloud(fault: CloudFault) -> Cause {
+        Cause::Cloud(CloudError { operation: "test", fault })
+    }
+
+    #[test]
+    fn what_sorts_itself_out_is_no_problem() {
+        let reason = |cause: Cause| cause.problem().map(|problem| problem.reason);
+        for cause in [
+            kubernetes(KubernetesFault::Conflict),
+            kubernetes(KubernetesFault::NotFound),
+            Cause::LookAgain("x"),
+            Cause::MovedAway,
+            Cause::NotLeading,
+        ] {
+            assert_eq!(reason(cause.clone()), None, "{cause:?}");
+        }
+        for (cause, told) in [
+            (kubernetes(KubernetesFault::Unavailable("x".into())), Reason::Retrying),
+            (kubernetes(KubernetesFault::Forbidden("x".into())), Reason::Retrying),
+            (kubernetes(KubernetesFault::NotNow("x".into())), Reason::RestartBlocked),
+            (cloud(CloudFault::QuotaExceeded("x".into())), Reason::QuotaExceeded),
+            (Cause::ListenerNotApplied("x".into()), Reason::ListenerNotApplied),
+        ] {
+            assert_eq!(reason(cause.clone()), Some(told), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_only_mean_that_the_world_moved_on_is_looked_at_again() {
+        for (cause, again) in [
+            (Cause::LookAgain("x"), true),
+            (Cause::MovedAway, true),
+            (cloud(CloudFault::RevisionChanged), true),
+            (cloud(CloudFault::PortAlreadyBound("x".into())), true),
+            (cloud(CloudFault::NotFound("x".into())), true),
+            (cloud(CloudFault::QosPolicyInUse("x".into())), true),
+            (cloud(CloudFault::QuotaExceeded("x".into())), false),
+            (kubernetes(KubernetesFault::Conflict), false),
+            (Cause::NotLeading, false),
+        ] {
+            assert_eq!(cause.wants_another_look(), again, "{cause:?}");
+        }
+    }
+}

@@ -329,3 +329,6 @@ fn since<K: Ord>(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -345,7 +345,7 @@ pub fn fixed_entry(view: &BrokerView, name: &str) -> Option<Endpoint> {
 pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
     let revision = set.object.status.as_ref().and_then(|status| status.update_revision.as_ref());
     let pod = observed.pods.get(&ordinal).and_then(|pod| pod.revision.as_ref());
-    revision.is_some() && pod.is_some() && revision != pod
+    revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
 }
 
 /// Kubernetes has not seen the template yet, or restarts brokers by itself: two must not do that at once.

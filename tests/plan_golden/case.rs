@@ -86,7 +86,7 @@ pub struct Case {
     others: Vec<Other>,
     /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
-    /// `ours`, `rolling`, `unseen`, `reverted`, `bitnami`; else as the user wrote it.
+    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`; else as the user wrote it.
     #[serde(default)]
     template: String,
     /// `empty`, `right`; else there are none.
@@ -195,7 +195,7 @@ struct Remembered {
     /// A request to hold the Secret was cut off.
     #[serde(default)]
     unclear_hold: bool,
-    /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should.
+    /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should, or nothing any more.
     #[serde(default)]
     restarted: BTreeMap<u32, u64>,
 }
@@ -522,6 +522,10 @@ impl Case {
             "" | "bitnami" => plain,
             "rolling" | "unseen" => changed(),
             "ours" => returned(),
+            "restored" => match template::restored(&returned(), None) {
+                Ok(Some(set)) => set,
+                other => panic!("{other:?}"),
+            },
             "reverted" => {
                 let mut set = plain.clone();
                 set.metadata.annotations = returned().metadata.annotations;
@@ -744,7 +748,7 @@ impl Case {
         let outside = |o: &u32| (Ordinal(*o), self.outside(*o).parse().expect("an address"));
         memory.reached = remembered.reached.iter().map(outside).collect();
         let restarted = |(o, s): (&u32, &u64)| {
-            let goal = Some(Endpoint { host: self.outside(*o), port: 9094 });
+            let goal = (!self.deleting).then(|| Endpoint { host: self.outside(*o), port: 9094 });
             (Ordinal(*o), Restarted { pod: Uid::new("a former pod"), at: ago(*s), goal, reached: false })
         };
         memory.restarted = remembered.restarted.iter().map(restarted).collect();
