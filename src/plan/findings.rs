@@ -118,12 +118,12 @@ impl Teller<'_> {
         }
         let Some(kafka) = &self.observed.kafka else { return self.reachable_as_before() };
         let mut unknown = None;
-        let mut good = 0;
+        let mut good = false;
         let served = self.plan.brokers.iter().filter(|(_, verdict)| **verdict != Verdict::Idle);
         let before = self.plan.addresses.iter().filter(|(_, held)| held.as_before);
         for ordinal in served.map(|(ordinal, _)| ordinal).chain(before.map(|(ordinal, _)| ordinal)) {
             match judge(self.plan, kafka, *ordinal) {
-                Some(ProbeVerdict::Good) => good += 1,
+                Some(ProbeVerdict::Good) => good = true,
                 Some(ProbeVerdict::Bad(problem)) => {
                     if !self.may_be_normal(*ordinal, &problem) {
                         return Finding { kind, status: Status::False, problem };
@@ -142,7 +142,7 @@ impl Teller<'_> {
         }
         match unknown {
             Some(problem) => Finding { kind, status: Status::Unknown, problem },
-            None if good == 0 => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
+            None if !good => Finding::plain(kind, Status::Unknown, Reason::NotProbed),
             None => match first_to_renew(&self.desired.stateful_set, kafka, self.now) {
                 Some(problem) => Finding { kind, status: Status::True, problem },
                 None => Finding::plain(kind, Status::True, Reason::Reachable),

@@ -139,10 +139,7 @@ impl Teller<'_> {
         });
         // With `whenScaled: Delete` what a broker had that is scaled away goes with it.
         let stays = self.desired.retention.when_scaled == Retention::Retain;
-        ordinals.extend(
-            kept.filter(|broker| self.is_wanted(broker.ordinal) || stays || !decided)
-                .map(|broker| Ordinal(broker.ordinal)),
-        );
+        ordinals.extend(kept.filter(|_| stays || !decided).map(|broker| Ordinal(broker.ordinal)));
         ordinals.sort_unstable();
         ordinals.dedup();
         ordinals.into_iter().map(|ordinal| self.broker(ordinal)).collect()

@@ -257,6 +257,44 @@ mod tests {
     }
 
     #[test]
+    fn readings_that_do_not_continue_one_another_make_no_rate() {
+        let sample = |at: i64, pod: &str, sent: u64, received: u64, source: Source| Sample {
+            at: Timestamp::from_second(at).expect("a time"),
+            pod: Uid::new(pod),
+            traffic: Traffic { sent, received },
+            source,
+        };
+        let first = sample(60, "a", 10, 10, Source::Metrics);
+        for (case, second, kept) in [
+            ("it goes on", sample(61, "a", 10, 10, Source::Metrics), 2),
+            ("another pod", sample(61, "b", 10, 10, Source::Metrics), 1),
+            ("another source", sample(61, "a", 10, 10, Source::PodEgress), 1),
+            ("an older look", sample(59, "a", 10, 10, Source::Metrics), 1),
+            ("another pod in the same moment", sample(60, "b", 10, 10, Source::Metrics), 1),
+            ("less sent", sample(61, "a", 9, 10, Source::Metrics), 1),
+            ("less received", sample(61, "a", 10, 9, Source::Metrics), 1),
+        ] {
+            let mut usage = BrokerUsage::default();
+            usage.take(&first, SignedDuration::from_mins(5));
+            usage.take(&second, SignedDuration::from_mins(5));
+            assert_eq!(usage.samples.len(), kept, "{case}");
+            assert_eq!(usage.samples.back(), Some(&second), "{case}");
+            let told = counters(&BTreeMap::from([(Ordinal(3), usage)]));
+            assert_eq!(told, BTreeMap::from([(Ordinal(3), (second.source, second.traffic))]), "{case}");
+        }
+        assert_eq!(counters(&BTreeMap::from([(Ordinal(3), BrokerUsage::default())])), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_is_shown_stands_for_a_whole_window() {
+        let mut story = Story::new(None);
+        let told = [10, 10, 100, 100, 100, 100, 100].map(|rate| story.egress(rate, "a"));
+        // Shown at the second reading, so the next may come at the seventh: five minutes later.
+        assert_eq!(told[1..6], [Some(10); 5]);
+        assert_eq!(told[6], Some(100));
+    }
+
+    #[test]
     fn what_is_shown_moves_once_in_a_window_at_most() {
         let mut story = Story::new(None);
         let told: Vec<Option<u32>> =

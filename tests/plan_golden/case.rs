@@ -29,6 +29,7 @@ use kafka_external_access::{
     plan::{
         Outside, PodIdentity,
         class::Classes,
+        cost::Prices,
         memory::{AllocationPause, Memory, Restarted},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
@@ -108,6 +109,9 @@ pub struct Case {
     /// Brokers whose byte counters were asked for in vain.
     #[serde(default)]
     unmetered: Vec<u32>,
+    /// The operator knows its cloud's prices: 10 for an address and month, 1 for a Mbit/s.
+    #[serde(default)]
+    prices: bool,
     /// The object uses class `shared` instead of a provider.
     class: Option<Class>,
 }
@@ -336,7 +340,7 @@ impl Case {
             kafka: self.kafka.as_ref().map(|kinds| self.kafka_state(kinds)),
             files: self.files(),
             metering: self.metering(),
-            prices: None,
+            prices: self.prices.then(prices),
         }
     }
 
@@ -754,6 +758,13 @@ impl Case {
         memory.restarted = remembered.restarted.iter().map(restarted).collect();
         memory
     }
+}
+
+fn prices() -> Prices {
+    let money = |text: &str| text.parse().expect("money");
+    // A month has 730 hours.
+    let (address_hour, mbps_hour) = (money("0.013699"), money("0.001370"));
+    Prices { currency: "EUR".into(), address_hour, mbps_hour, gb: money("0") }
 }
 
 fn other(other: &Other) -> OtherAccess {

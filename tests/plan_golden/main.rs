@@ -14,7 +14,7 @@ use kafka_external_access::{
     },
     domain::Ordinal,
     plan::{
-        Action, Plan, Problem, Verdict,
+        Action, Plan, Problem, Verdict, cost,
         desired::desired,
         plan,
         status::{rejected, status},
@@ -78,6 +78,10 @@ fn decide(case: &Case) -> String {
     {
         let address = broker.address.as_deref().unwrap_or("none");
         writeln!(text, "recorded {} {:?} {address}", broker.ordinal, broker.state).expect("a String");
+    }
+    if let (Some(prices), Some(now)) = (&observed.prices, &status.cost) {
+        let afterwards = cost::afterwards(prices, &desired, &observed).per_month;
+        writeln!(text, "cost {} in a month, {afterwards} afterwards", now.per_month).expect("a String");
     }
     writeln!(text, "bootstrap {}", status.bootstrap_servers.as_deref().unwrap_or("none")).expect("a String");
     text
