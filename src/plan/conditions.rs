@@ -89,3 +89,19 @@ pub fn shortened(text: &str) -> String {
     }
     format!("{}...", &text[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_at_a_character_and_never_longer_than_it_may_be() {
+        let whole = "x".repeat(LONGEST_MESSAGE);
+        assert_eq!(shortened(&whole), whole);
+        let cut = shortened(&format!("{whole}x"));
+        assert_eq!(cut, format!("{}...", "x".repeat(LONGEST_MESSAGE - 3)));
+        // Three bytes each: the limit falls into one of them.
+        let cut = shortened(&"€".repeat(LONGEST_MESSAGE));
+        assert_eq!(cut, format!("{}...", "€".repeat((LONGEST_MESSAGE - 3) / 3)));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod brokers;
+mod confirmed;
 mod kubernetes;
 mod leadership;
 mod limits;

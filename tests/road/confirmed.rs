@@ -1,0 +1,76 @@
+//! What is looked at once more right before a write, and what is taken away last.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use crate::{tap::Seam, world::World};
+
+/// One reconcile, with this happening after the pods were read and before an address is allocated.
+async fn meanwhile(world: &World, happens: impl FnOnce()) {
+    let later = async {
+        while world.tap.count(Seam::Cloud, "ports") == 0 {
+            tokio::task::yield_now().await;
+        }
+        happens();
+    };
+    futures::join!(world.reconcile(), later);
+}
+
+#[tokio::test]
+async fn a_pod_that_moved_since_it_was_read_gets_its_address_at_its_new_port_by_one_call() {
+    let world = World::of_three_brokers().await;
+    meanwhile(&world, || world.move_pod(0)).await;
+    assert_eq!(world.tap.writes(Seam::Cloud), ["create"; 3]);
+    assert_eq!(world.address_of(0).binding.map(|binding| binding.fixed_ip), Some(world.pod_ip(0)));
+}
+
+/// A sandbox that is made anew keeps the pod's UID.
+#[tokio::test]
+async fn a_pod_whose_address_changed_since_it_was_read_gets_an_address_that_leads_to_the_new_one() {
+    let world = World::of_three_brokers().await;
+    let now = Ipv4Addr::new(10, 128, 0, 200);
+    meanwhile(&world, || {
+        world.cloud.add_port("demo", now);
+        let mut pod = world.kubernetes.pod_now("kafka-0").expect("the pod");
+        let status = pod.status.as_mut().expect("a status");
+        status.pod_ip = Some(now.to_string());
+        status.pod_ips.iter_mut().flatten().for_each(|ip| ip.ip = now.to_string());
+        world.kubernetes.put_pod(pod);
+        world.brokers.runs_at(0, Some(now));
+    })
+    .await;
+    assert_eq!(world.tap.writes(Seam::Cloud), ["create"; 3]);
+    assert_eq!(world.address_of(0).binding.map(|binding| binding.fixed_ip), Some(now));
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_since_it_was_read_gets_no_address() {
+    let world = World::of_three_brokers().await;
+    meanwhile(&world, || {
+        let mut pod = world.kubernetes.pod_now("kafka-0").expect("the pod");
+        pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        world.kubernetes.put_pod(pod);
+    })
+    .await;
+    assert_eq!(world.tap.writes(Seam::Cloud), ["create"; 2]);
+}
+
+#[tokio::test]
+async fn the_files_go_with_the_object_where_the_template_is_what_it_was() {
+    let world = World::ready().await;
+    world.kubernetes.put_config_map("kafka-external-access", "kafka-0.properties", "external=");
+    world.kubernetes.edit_stateful_set("kafka", |set| {
+        set.status.get_or_insert_default().observed_generation = set.metadata.generation;
+    });
+    world.edit(|spec| {
+        spec["listener"]["rollout"] = json!("Restart");
+        spec["listener"]["onDelete"] = json!("Restore");
+    });
+    world.delete();
+    world.settle_until_gone().await;
+    assert!(world.kubernetes.config_map_now("kafka-external-access").is_none());
+    assert!(world.addresses().is_empty());
+}
