@@ -40,6 +40,8 @@ pub struct Cluster {
     brokers: Mutex<BTreeMap<NodeId, Broker>>,
     /// Addresses that somebody leads to pods without this cloud.
     by_hand: Mutex<BTreeMap<Ipv4Addr, NodeId>>,
+    /// Users who changed settings; `None`: somebody without a name.
+    users: Mutex<BTreeSet<Option<String>>>,
 }
 
 fn refused() -> KafkaError {
@@ -96,7 +98,12 @@ impl Cluster {
                 },
             )
         };
-        Self { cloud, brokers: Mutex::new((0..brokers).map(broker).collect()), by_hand: Mutex::default() }
+        Self {
+            cloud,
+            brokers: Mutex::new((0..brokers).map(broker).collect()),
+            by_hand: Mutex::default(),
+            users: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Broker>> {
@@ -120,6 +127,11 @@ impl Cluster {
     /// Its metrics endpoint shows this.
     pub fn carried(&self, node: i32, sent: u64, received: u64) {
         self.lock().get_mut(&NodeId(node)).expect("a broker").traffic = Some(Traffic { sent, received });
+    }
+
+    /// Users who changed settings of brokers.
+    pub fn users(&self) -> BTreeSet<Option<String>> {
+        self.users.lock().expect("not poisoned").clone()
     }
 
     pub fn lead_by_hand(&self, address: Ipv4Addr, node: i32) {
@@ -216,6 +228,8 @@ impl Brokers for Cluster {
         let rejected =
             |words: String| KafkaError { step: Step::AlterConfigs, fault: KafkaFault::Rejected(words) };
         let answering = self.reached(target.at).ok_or_else(refused)?;
+        let user = target.security.sasl.as_ref().map(|sasl| sasl.username.clone());
+        self.users.lock().expect("not poisoned").insert(user);
         if answering != node {
             return Err(rejected(format!("Unexpected broker id, expected {answering}, but received {node}")));
         }

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use crate::{tap::Seam, world::World};
+use crate::{
+    tap::Seam,
+    world::{World, parsed},
+};
 
 /// One reconcile, with this happening after the pods were read and before an address is allocated.
 async fn meanwhile(world: &World, happens: impl FnOnce()) {
@@ -73,4 +76,17 @@ async fn the_files_go_with_the_object_where_the_template_is_what_it_was() {
     world.settle_until_gone().await;
     assert!(world.kubernetes.config_map_now("kafka-external-access").is_none());
     assert!(world.addresses().is_empty());
+}
+
+#[tokio::test]
+async fn settings_are_changed_and_withdrawn_by_the_user_that_the_object_names() {
+    let sasl = json!({"sasl": {"mechanism": "PLAIN", "secretRef": {"name": "kafka-login"}}});
+    let world = World::with_spec(1, |spec| spec["kafka"]["client"] = sasl).await;
+    world.kubernetes.put_secret(parsed(json!({
+        "metadata": {"name": "kafka-login", "namespace": "ydata"},
+        "data": {"username": "b3BlcmF0b3I=", "password": "c2VjcmV0"}})));
+    world.settle_until_ready().await;
+    world.delete();
+    world.settle_until_gone().await;
+    assert_eq!(world.brokers.users(), [Some("operator".to_owned())].into());
 }
