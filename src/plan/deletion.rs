@@ -180,8 +180,8 @@ fn addresses(
                 as_before: false,
             };
             plan.addresses.insert(*ordinal, held);
-            let verdict = plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
-            if *verdict == Verdict::Releasing(None) && !plan.asks() {
+            plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
+            if !plan.asks() && brokers_of(observed, *ordinal, address).all(|broker| may_go(plan, broker)) {
                 plan.actions.push(let_go(desired, observed, *ordinal, address));
             }
         }
@@ -192,7 +192,7 @@ fn addresses(
         .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
         .collect();
     for (ordinal, address) in &adopted {
-        if matches!(plan.brokers.get(ordinal), None | Some(Verdict::Releasing(None))) && !plan.asks() {
+        if may_go(plan, *ordinal) && !plan.asks() {
             plan.actions.push(Action::Unbind {
                 ordinal: *ordinal,
                 id: address.id.clone(),
@@ -211,6 +211,18 @@ fn addresses(
             finish(desired, observed, memory, now, plan);
         }
     }
+}
+
+/// The broker that its marker names, and those that have told it by the status: somebody may have altered the marker.
+fn brokers_of(observed: &Observed, marked: Ordinal, address: &FloatingIp) -> impl Iterator<Item = Ordinal> {
+    let text = address.address.to_string();
+    let brokers = observed.own.status.brokers.iter();
+    let told = brokers.filter(move |broker| broker.address.as_ref() == Some(&text));
+    told.map(|broker| Ordinal(broker.ordinal)).chain([marked])
+}
+
+fn may_go(plan: &Plan, ordinal: Ordinal) -> bool {
+    matches!(plan.brokers.get(&ordinal), None | Some(Verdict::Releasing(None)))
 }
 
 /// The addresses that the spec names, and those that it named before, whose unbinding may be outstanding.

@@ -389,3 +389,19 @@ pub fn interval(text: &str) -> Option<Duration> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_whole_seconds_or_minutes_and_more_than_none() {
+        assert_eq!(interval("1s"), Some(Duration::from_secs(1)));
+        assert_eq!(interval("2m"), Some(Duration::from_secs(120)));
+        for wrong in
+            ["", "s", "0s", "0m", "-1s", "1.5s", "30", "1h", "99999999999999999999s", "18446744073709551615m"]
+        {
+            assert_eq!(interval(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -199,6 +199,9 @@ struct Remembered {
     /// A request to hold the Secret was cut off.
     #[serde(default)]
     unclear_hold: bool,
+    /// Brokers whose address we have led to where it should lead now.
+    #[serde(default)]
+    bound: Vec<u32>,
     /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should, or nothing any more.
     #[serde(default)]
     restarted: BTreeMap<u32, u64>,
@@ -755,6 +758,8 @@ impl Case {
             let goal = (!self.deleting).then(|| Endpoint { host: self.outside(*o), port: 9094 });
             (Ordinal(*o), Restarted { pod: Uid::new("a former pod"), at: ago(*s), goal, reached: false })
         };
+        let binding = |o: &u32| (Ordinal(*o), Binding { port: port_id(*o), fixed_ip: ip(*o) });
+        memory.bound_by_us = remembered.bound.iter().map(binding).collect();
         memory.restarted = remembered.restarted.iter().map(restarted).collect();
         memory
     }

@@ -62,6 +62,7 @@ fn decide(case: &Case) -> String {
     memory.see(&desired, &observed, case::now());
     let plan = plan(&desired, &observed, &memory, case::now());
     let status = status(&desired, &observed, &memory, &plan, &[], case::now());
+    memory.see_probes(&plan, &observed);
     let mut text = described(&plan);
     text.push_str(&conditions(&status));
     // With addresses the pairs follow from them.
@@ -78,6 +79,16 @@ fn decide(case: &Case) -> String {
     {
         let address = broker.address.as_deref().unwrap_or("none");
         writeln!(text, "recorded {} {:?} {address}", broker.ordinal, broker.state).expect("a String");
+    }
+    for ordinal in memory.moved_away.iter().filter(|(_, moves)| !moves.is_empty()).map(|(ordinal, _)| ordinal)
+    {
+        writeln!(text, "moved away {ordinal}").expect("a String");
+    }
+    for ordinal in memory.restarted.iter().filter(|(_, last)| last.reached).map(|(ordinal, _)| ordinal) {
+        writeln!(text, "restarted {ordinal} and not in vain").expect("a String");
+    }
+    if memory.may_rest(&plan) {
+        text.push_str("rests\n");
     }
     if let (Some(prices), Some(now)) = (&observed.prices, &status.cost) {
         let afterwards = cost::afterwards(prices, &desired, &observed).per_month;

@@ -20,6 +20,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kafka_external_access::{
+    api::BrokerState,
     cloud::{CloudFault, simulated::Fault},
     domain::Marker,
 };
@@ -108,6 +109,8 @@ async fn a_quota_of_two_binds_two_brokers_and_the_third_follows_when_it_is_raise
     assert_eq!(world.addresses().len(), 2);
     assert_eq!(world.condition("Programmed"), ("False".into(), "QuotaExceeded".into()));
     assert_eq!(world.brokers.advertising("EXTERNAL"), 2, "the brokers with an address are not held up");
+    let states = world.status().brokers.into_iter().map(|broker| broker.state).collect::<Vec<_>>();
+    assert_eq!(states, [BrokerState::Ready, BrokerState::Ready, BrokerState::Refused]);
     assert_eq!(world.tap.writes(Seam::Cloud).len(), 3, "two that worked, one that was refused");
     world.tap.clear();
     world.reconcile().await;
