@@ -345,7 +345,9 @@ mod tests {
         story.minute(10, "a");
         story.minute(10, "a");
         let silent = Metering { interval: MINUTE, readings: BTreeMap::new() };
-        see(&mut story.usage, &silent, story.at + MINUTE * 11);
+        see(&mut story.usage, &silent, story.at + MINUTE * 9);
+        assert_eq!(counters(&story.usage).len(), 1);
+        see(&mut story.usage, &silent, story.at + MINUTE * 10);
         assert!(story.usage.is_empty());
     }
 

@@ -205,6 +205,9 @@ struct Remembered {
     /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should, or nothing any more.
     #[serde(default)]
     restarted: BTreeMap<u32, u64>,
+    /// Brokers whose pod we have evicted so many seconds ago, and which is still there.
+    #[serde(default)]
+    evicted: BTreeMap<u32, u64>,
 }
 
 fn ago(seconds: u64) -> Timestamp {
@@ -754,13 +757,13 @@ impl Case {
             remembered.not_applied.iter().map(|o| (Ordinal(*o), (until, text.to_owned()))).collect();
         let outside = |o: &u32| (Ordinal(*o), self.outside(*o).parse().expect("an address"));
         memory.reached = remembered.reached.iter().map(outside).collect();
-        let restarted = |(o, s): (&u32, &u64)| {
-            let goal = (!self.deleting).then(|| Endpoint { host: self.outside(*o), port: 9094 });
-            (Ordinal(*o), Restarted { pod: Uid::new("a former pod"), at: ago(*s), goal, reached: false })
+        let restart = |o: u32, pod: String, seconds: u64| {
+            let goal = (!self.deleting).then(|| Endpoint { host: self.outside(o), port: 9094 });
+            (Ordinal(o), Restarted { pod: Uid::new(pod), at: ago(seconds), goal, reached: false })
         };
-        let binding = |o: &u32| (Ordinal(*o), Binding { port: port_id(*o), fixed_ip: ip(*o) });
-        memory.bound_by_us = remembered.bound.iter().map(binding).collect();
-        memory.restarted = remembered.restarted.iter().map(restarted).collect();
+        let restarted = remembered.restarted.iter().map(|(o, s)| restart(*o, "a former pod".into(), *s));
+        let evicted = remembered.evicted.iter().map(|(o, s)| restart(*o, format!("pod-{o}"), *s));
+        memory.restarted = restarted.chain(evicted).collect();
         memory
     }
 }
