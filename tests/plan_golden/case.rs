@@ -763,6 +763,8 @@ impl Case {
         };
         let restarted = remembered.restarted.iter().map(|(o, s)| restart(*o, "a former pod".into(), *s));
         let evicted = remembered.evicted.iter().map(|(o, s)| restart(*o, format!("pod-{o}"), *s));
+        let binding = |o: &u32| (Ordinal(*o), Binding { port: port_id(*o), fixed_ip: ip(*o) });
+        memory.bound_by_us = remembered.bound.iter().map(binding).collect();
         memory.restarted = restarted.chain(evicted).collect();
         memory
     }
