@@ -95,6 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_have_whole_seconds() {
+        let at: Timestamp = "2026-05-01T10:20:30.987Z".parse().expect("a time");
+        assert_eq!(to_seconds(at).to_string(), "2026-05-01T10:20:30Z");
+    }
+
+    #[test]
     fn a_message_is_cut_at_a_character_and_never_longer_than_it_may_be() {
         let whole = "x".repeat(LONGEST_MESSAGE);
         assert_eq!(shortened(&whole), whole);

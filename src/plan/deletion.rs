@@ -186,26 +186,17 @@ fn addresses(
             }
         }
     }
-    let adopted: Vec<(Ordinal, &FloatingIp)> = users_own(desired, observed, cloud)
+    let adopted = users_own(desired, observed, cloud)
         // One that this object allocated goes with the others above, even when the spec names it.
         .filter(|(_, address)| !matches!(ownership::owner(address, desired, observed), Owner::Ours(_)))
-        .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address))
-        .collect();
-    for (ordinal, address) in &adopted {
-        if may_go(plan, *ordinal) && !plan.asks() {
-            plan.actions.push(Action::Unbind {
-                ordinal: *ordinal,
-                id: address.id.clone(),
-                read_at: address.revision,
-            });
+        .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address));
+    for (ordinal, address) in adopted {
+        if may_go(plan, ordinal) && !plan.asks() {
+            plan.actions.push(Action::Unbind { ordinal, id: address.id.clone(), read_at: address.revision });
         }
     }
-    if holdings.ours.is_empty()
-        && adopted.is_empty()
-        && plan.actions.is_empty()
-        && !plan.asks()
-        && !blocked(plan)
-    {
+    // What is held up has a verdict that says so, and everything else an action.
+    if plan.actions.is_empty() && !plan.asks() && !blocked(plan) {
         plan.actions.extend(superfluous(&BTreeSet::new(), cloud, memory));
         if plan.actions.is_empty() {
             finish(desired, observed, memory, now, plan);

@@ -80,8 +80,6 @@ impl Bindings<'_> {
             } else if !self.advertised_by_anybody(ordinal, address) {
                 let marker = ownership::marker(self.desired, self.observed, ordinal);
                 self.plan.actions.push(Action::Release { ordinal, id: address.id.clone(), marker });
-            } else {
-                self.plan.ask_kafka |= self.observed.kafka.is_none();
             }
         }
     }

@@ -336,3 +336,31 @@ impl Teller<'_> {
         Summary { ready: format!("{ready}/{}", wanted.count()), egress, ingress, cost }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adoption_changes_the_entry_of_its_broker_or_comes_in_order_before_the_next() {
+        let (project, id) = (ProjectId::new("p1"), AddressId::new("u"));
+        let mut status = KafkaExternalAccessStatus::default();
+        for ordinal in [2, 0, 1, 2] {
+            adopt(&mut status, &project, Ordinal(ordinal), &id, [203, 0, 113, 50].into());
+        }
+        assert_eq!(status.brokers.iter().map(|broker| broker.ordinal).collect::<Vec<_>>(), [0, 1, 2]);
+        status.brokers[1].state = BrokerState::Ready;
+        status.brokers[1].advertised = Some("203.0.113.11:9094".into());
+        status.project_id = Some("p0".into());
+        let id = AddressId::new("v");
+        adopt(&mut status, &project, Ordinal(1), &id, [203, 0, 113, 51].into());
+        let broker = &status.brokers[1];
+        assert_eq!((broker.state, broker.adopted), (BrokerState::Waiting, Some(true)));
+        assert_eq!(
+            (broker.address.as_deref(), broker.address_id.as_deref()),
+            (Some("203.0.113.51"), Some("v"))
+        );
+        assert_eq!(broker.advertised.as_deref(), Some("203.0.113.11:9094"), "the broker still tells it");
+        assert_eq!(status.project_id.as_deref(), Some("p0"), "the first project stays");
+    }
+}

@@ -65,7 +65,7 @@ pub struct Case {
     manager: Option<String>,
     #[serde(default)]
     host_network: bool,
-    /// `gone`, `no-ip`, `terminating`, `alone`, for the others a running pod.
+    /// `gone`, `no-ip`, `terminating`, `unready`, `alone`, for the others a running pod.
     #[serde(default)]
     pods: BTreeMap<u32, String>,
     /// `none`, `two`, `foreign`, `unprotected`; for the others one port.
@@ -364,7 +364,7 @@ impl Case {
             node: Some("node".into()),
             ip: (kind != "no-ip").then(|| ip(ordinal)),
             terminating: kind == "terminating",
-            ready: true,
+            ready: kind != "unready",
             revision: Some(if self.old.contains(&ordinal) { "old" } else { "new" }.to_owned()),
         };
         (kind != "gone").then_some((Ordinal(ordinal), view))
