@@ -396,9 +396,7 @@ impl<'a> Bindings<'a> {
         if holder.id == address.id {
             return true;
         }
-        let adopted_here =
-            self.plan.addresses.values().any(|held| held.adopted && held.id.as_ref() == Some(&holder.id))
-                || self.desired.chosen_addresses.values().any(|chosen| *chosen == holder.address);
+        let adopted_here = self.desired.chosen_addresses.values().any(|chosen| *chosen == holder.address);
         match owner {
             Owner::Ours(other) | Owner::TakeOver(other) => self.unbind(other, holder),
             _ if adopted_here => self.unbind(ordinal, holder),

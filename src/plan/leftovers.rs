@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Problem, SOON, Verdict, bindings::Bindings, memory, ownership};
+use super::{Action, Problem, Verdict, bindings::Bindings, memory, ownership};
 use crate::{
     api::{Retention, conditions::Reason},
     cloud::FloatingIp,
@@ -70,11 +70,8 @@ impl Bindings<'_> {
             .filter(|(_, address)| !kept.contains(&address.id))
             .collect();
         for (ordinal, address) in surplus {
-            let Some(since) = self.memory.surplus_since.get(&address.id) else {
-                self.plan.wake_in(memory::SECOND_SIGHTING + SOON);
-                continue;
-            };
-            let due = *since + memory::SECOND_SIGHTING;
+            let since = self.memory.surplus_since.get(&address.id).copied().unwrap_or(self.now);
+            let due = since + memory::SECOND_SIGHTING;
             if due > self.now {
                 self.plan.wake_at(due, self.now);
             } else if !self.advertised_by_anybody(ordinal, address) {

@@ -84,6 +84,12 @@ fn decide(case: &Case) -> String {
     {
         writeln!(text, "moved away {ordinal}").expect("a String");
     }
+    for ordinal in memory.target_gone_since.keys() {
+        writeln!(text, "pod gone {ordinal}").expect("a String");
+    }
+    for id in memory.surplus_since.keys() {
+        writeln!(text, "one too many {id}").expect("a String");
+    }
     for ordinal in memory.restarted.iter().filter(|(_, last)| last.reached).map(|(ordinal, _)| ordinal) {
         writeln!(text, "restarted {ordinal} and not in vain").expect("a String");
     }

@@ -79,6 +79,35 @@ async fn the_files_go_with_the_object_where_the_template_is_what_it_was() {
 }
 
 #[tokio::test]
+async fn the_files_say_nothing_any_more_where_the_template_stays() {
+    let world = World::ready().await;
+    let file = "kafka-0.properties";
+    world.kubernetes.put_config_map(
+        "kafka-external-access",
+        file,
+        "external=,EXTERNAL://203.0.113.10:9094\n",
+    );
+    world.kubernetes.edit_stateful_set("kafka", |set| {
+        set.status.get_or_insert_default().observed_generation = set.metadata.generation;
+    });
+    world.edit(|spec| spec["listener"]["rollout"] = json!("Restart"));
+    world.delete();
+    world.settle_until_gone().await;
+    let files = world.kubernetes.config_map_now("kafka-external-access").and_then(|map| map.data);
+    let text = files.and_then(|mut files| files.remove(file)).expect("the file");
+    assert!(text.ends_with("external=\n"), "{text}");
+}
+
+#[tokio::test]
+async fn names_that_brokers_advertise_are_told_with_their_addresses() {
+    let names = json!("{podName}.kafka.example.com");
+    let world = World::with_spec(2, |spec| spec["listener"]["advertisedHostTemplate"] = names).await;
+    world.settle().await;
+    let wanted = [0, 1].map(|o| format!("{} kafka-{o}.kafka.example.com", world.address_of(o).address));
+    assert_eq!(world.status().hosts, wanted);
+}
+
+#[tokio::test]
 async fn settings_are_changed_and_withdrawn_by_the_user_that_the_object_names() {
     let sasl = json!({"sasl": {"mechanism": "PLAIN", "secretRef": {"name": "kafka-login"}}});
     let world = World::with_spec(1, |spec| spec["kafka"]["client"] = sasl).await;

@@ -42,6 +42,7 @@ async fn from_apply_to_ready_takes_one_post_per_broker_and_three_writes_to_the_a
         world.addresses().iter().map(|address| format!("{}:9094", address.address)).collect::<BTreeSet<_>>();
     assert_eq!(bootstrap.split(',').map(str::to_owned).collect::<BTreeSet<_>>(), addresses);
     assert_eq!(status.summary.expect("a summary").ready, "3/3");
+    assert_eq!(status.project_id.as_deref(), Some("demo"));
 }
 
 #[tokio::test]
@@ -77,6 +78,7 @@ async fn a_pod_that_moves_keeps_its_address_by_one_put_after_at_most_two_sequent
     assert_ne!(before[1].target, after[1].target);
     let leads_to = world.address_of(1).binding.map(|binding| binding.fixed_ip.to_string());
     assert_eq!(leads_to, after[1].target);
+    assert!(world.events().iter().any(|event| event.reason.as_deref() == Some("Bound")));
 }
 
 #[tokio::test]
@@ -111,6 +113,7 @@ async fn a_quota_of_two_binds_two_brokers_and_the_third_follows_when_it_is_raise
     assert_eq!(world.brokers.advertising("EXTERNAL"), 2, "the brokers with an address are not held up");
     let states = world.status().brokers.into_iter().map(|broker| broker.state).collect::<Vec<_>>();
     assert_eq!(states, [BrokerState::Ready, BrokerState::Ready, BrokerState::Refused]);
+    assert_eq!(world.condition("Progressing"), ("True".into(), "Retrying".into()));
     assert_eq!(world.tap.writes(Seam::Cloud).len(), 3, "two that worked, one that was refused");
     world.tap.clear();
     world.reconcile().await;
