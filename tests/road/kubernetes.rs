@@ -169,9 +169,11 @@ impl ApiServer {
     /// Somebody sets one key of a ConfigMap.
     pub fn put_config_map(&self, name: &str, key: &str, value: &str) {
         let mut state = self.lock();
-        let map = state.config_maps.entry(name.to_owned()).or_default();
+        let mut map = state.config_maps.get(name).cloned().unwrap_or_default();
         map.metadata.name = Some(name.to_owned());
         map.data.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        state.stamp(&mut map.metadata);
+        state.config_maps.insert(name.to_owned(), map);
     }
 
     /// A node's kubelet counts so many bytes from this pod; `None`: it does not count the pod's network.
