@@ -27,7 +27,7 @@ use super::{
     cost::{Money, Prices},
     desired::{Desired, WantedLimit},
     observed::{CloudState, CloudView, Observed},
-    ownership::Holdings,
+    ownership::{self, Holdings},
 };
 use crate::{
     api::{
@@ -173,14 +173,8 @@ pub fn refused(desired: &Desired, observed: &Observed, plan: &mut Plan) -> bool 
 fn unbind(desired: &Desired, observed: &Observed, cloud: &CloudView, plan: &mut Plan) {
     let holdings = Holdings::of(cloud, desired, observed);
     let ours = holdings.ours.iter().flat_map(|(ordinal, several)| several.iter().map(|one| (*ordinal, *one)));
-    let adopted = desired.chosen_addresses.iter().filter_map(|(ordinal, chosen)| {
-        let address = cloud.addresses.iter().find(|address| address.address == *chosen)?;
-        let ports = cloud.ports.get(ordinal)?;
-        let binding = address.binding.as_ref()?;
-        ports.iter().any(|port| port.id == binding.port).then_some((*ordinal, address))
-    });
     let bound: BTreeMap<_, (Ordinal, &FloatingIp)> = ours
-        .chain(adopted)
+        .chain(ownership::adopted(desired, observed, cloud))
         .filter(|(_, address)| address.binding.is_some())
         .map(|(ordinal, address)| (&address.id, (ordinal, address)))
         .collect();

@@ -186,10 +186,9 @@ fn addresses(
             }
         }
     }
-    let adopted = users_own(desired, observed, cloud)
+    let adopted = ownership::adopted(desired, observed, cloud)
         // One that this object allocated goes with the others above, even when the spec names it.
-        .filter(|(_, address)| !matches!(ownership::owner(address, desired, observed), Owner::Ours(_)))
-        .filter(|(ordinal, address)| bound_to_own_broker(cloud, *ordinal, address));
+        .filter(|(_, address)| !matches!(ownership::owner(address, desired, observed), Owner::Ours(_)));
     for (ordinal, address) in adopted {
         if may_go(plan, ordinal) && !plan.asks() {
             plan.actions.push(Action::Unbind { ordinal, id: address.id.clone(), read_at: address.revision });
@@ -216,25 +215,6 @@ fn may_go(plan: &Plan, ordinal: Ordinal) -> bool {
     matches!(plan.brokers.get(&ordinal), None | Some(Verdict::Releasing(None)))
 }
 
-/// The addresses that the spec names, and those that it named before, whose unbinding may be outstanding.
-fn users_own<'a>(
-    desired: &'a Desired,
-    observed: &'a Observed,
-    cloud: &'a CloudView,
-) -> impl Iterator<Item = (Ordinal, &'a FloatingIp)> {
-    let chosen = desired.chosen_addresses.iter().filter_map(|(ordinal, chosen)| {
-        Some((*ordinal, cloud.addresses.iter().find(|address| address.address == *chosen)?))
-    });
-    let adopted = observed.own.status.brokers.iter().filter(|broker| broker.adopted == Some(true));
-    let before = adopted.filter_map(|broker| {
-        let id = broker.address_id.as_deref()?;
-        Some((Ordinal(broker.ordinal), cloud.addresses.iter().find(|address| address.id.as_str() == id)?))
-    });
-    let given_up =
-        before.filter(|(ordinal, address)| desired.chosen_addresses.get(ordinal) != Some(&address.address));
-    chosen.chain(given_up)
-}
-
 fn let_go(desired: &Desired, observed: &Observed, ordinal: Ordinal, address: &FloatingIp) -> Action {
     let marker = ownership::marker(desired, observed, ordinal);
     let id = address.id.clone();
@@ -244,39 +224,29 @@ fn let_go(desired: &Desired, observed: &Observed, ordinal: Ordinal, address: &Fl
     }
 }
 
-fn bound_to_own_broker(cloud: &CloudView, ordinal: Ordinal, address: &FloatingIp) -> bool {
-    let ports = cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
-    address.binding.as_ref().is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
-}
-
 /// I4.
 fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestamp, plan: &mut Plan) {
     let never_used = memory.saw_unheld
         && !memory.allocated
         && observed.own.status.brokers.iter().all(|b| b.address_id.is_none());
-    let second_list = memory.empty_since.map(|since| since + memory::SECOND_SIGHTING);
+    let second_list = memory.empty_since.unwrap_or(now) + memory::SECOND_SIGHTING;
     let late_create = memory.unclear_create_at.map(|at| at + memory::LATE_CREATE);
     let former_process = (!memory.saw_unheld).then(|| memory.started_at + memory::LATE_CREATE);
-    let due = [second_list, late_create, former_process].into_iter().flatten().max();
-    match due {
-        Some(due) if !never_used && due > now => {
-            let text = format!("nothing of this object is left in the cloud; a last look at {due:.0}");
-            plan.problems.push(Problem::new(Reason::Releasing, text));
-            plan.wake_at(due, now);
-        }
-        None if !never_used => plan.wake_in(memory::SECOND_SIGHTING),
-        _ => {
-            let secret_held = matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held);
-            if memory.unclear_hold && !secret_held {
-                // It would hold the Secret for nobody; once more, and it comes to a version that is gone.
-                return plan.actions.push(Action::HoldSecret);
-            }
-            if secret_held && !secret_is_used(desired, &observed.others) {
-                plan.actions.push(Action::LetSecretGo);
-            }
-            plan.actions.push(Action::LetObjectGo);
-        }
+    let due = [late_create, former_process].into_iter().flatten().fold(second_list, Timestamp::max);
+    if !never_used && due > now {
+        let text = format!("nothing of this object is left in the cloud; a last look at {due:.0}");
+        plan.problems.push(Problem::new(Reason::Releasing, text));
+        return plan.wake_at(due, now);
     }
+    let secret_held = matches!(&observed.cloud, CloudState::Seen(view) if view.secret_held);
+    if memory.unclear_hold && !secret_held {
+        // It would hold the Secret for nobody; once more, and it comes to a version that is gone.
+        return plan.actions.push(Action::HoldSecret);
+    }
+    if secret_held && !secret_is_used(desired, &observed.others) {
+        plan.actions.push(Action::LetSecretGo);
+    }
+    plan.actions.push(Action::LetObjectGo);
 }
 
 /// Whether one of these, this object left out, lets the Secret go when it goes itself. One that does not hold it yet would

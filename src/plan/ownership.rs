@@ -147,6 +147,29 @@ pub fn with_address(desired: &Desired, observed: &Observed) -> BTreeSet<Ordinal>
     recorded.chain(marked).collect()
 }
 
+/// Addresses of the user's own that lead to this object's brokers: those that the spec names, and those that it named
+/// before, whose unbinding may be outstanding.
+pub fn adopted<'a>(
+    desired: &'a Desired,
+    observed: &'a Observed,
+    cloud: &'a CloudView,
+) -> impl Iterator<Item = (Ordinal, &'a FloatingIp)> {
+    let chosen = desired.chosen_addresses.iter().filter_map(|(ordinal, chosen)| {
+        Some((*ordinal, cloud.addresses.iter().find(|address| address.address == *chosen)?))
+    });
+    let recorded = observed.own.status.brokers.iter().filter(|broker| broker.adopted == Some(true));
+    let before = recorded.filter_map(|broker| {
+        let id = broker.address_id.as_deref()?;
+        Some((Ordinal(broker.ordinal), cloud.addresses.iter().find(|address| address.id.as_str() == id)?))
+    });
+    let given_up =
+        before.filter(|(ordinal, address)| desired.chosen_addresses.get(ordinal) != Some(&address.address));
+    chosen.chain(given_up).filter(|(ordinal, address)| {
+        let ports = cloud.ports.get(ordinal).map(Vec::as_slice).unwrap_or_default();
+        address.binding.as_ref().is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
+    })
+}
+
 /// I2: the older object that wants the same StatefulSet and listener.
 pub fn older_rival<'a>(desired: &'a Desired, observed: &'a Observed) -> Option<&'a AccessKey> {
     let listener = desired.listener.as_ref().map(|listener| listener.name.clone());

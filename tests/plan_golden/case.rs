@@ -199,6 +199,13 @@ struct Remembered {
     /// A request to hold the Secret was cut off.
     #[serde(default)]
     unclear_hold: bool,
+    /// This process leads since so many seconds; else for two hours.
+    led: Option<u64>,
+    /// It has sent a create call.
+    #[serde(default)]
+    allocated: bool,
+    /// So many seconds ago a create call was cut off.
+    unclear_create: Option<u64>,
     /// Brokers whose address we have led to where it should lead now.
     #[serde(default)]
     bound: Vec<u32>,
@@ -731,7 +738,9 @@ impl Case {
 
     pub fn memory(&self) -> Memory {
         let remembered = &self.memory;
-        let mut memory = Memory::new(ago(7200));
+        let mut memory = Memory::new(ago(remembered.led.unwrap_or(7200)));
+        memory.allocated = remembered.allocated;
+        memory.unclear_create_at = remembered.unclear_create.map(ago);
         memory.saw_unheld = remembered.unheld;
         memory.unclear_hold = remembered.unclear_hold;
         memory.allocation = remembered.pause.as_ref().map(|(seconds, why)| AllocationPause {
