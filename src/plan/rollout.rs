@@ -6,7 +6,7 @@
 //! | the template is not understood | `ListenerSettingsNotUnderstood` |
 //! | somebody else keeps the template as it is (Helm, Argo CD, ...), and our listener is not in it | `ManualStepsOutstanding`: the patch is shown |
 //! | our listener was in the template and somebody took it out | `TemplateReverted`: the patch is shown, nothing is put back |
-//! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken` |
+//! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken`; where that one is to tell something else, it goes first |
 //! | a broker's file does not say what its address is | write the ConfigMap |
 //! | the listener is not in the template, and every broker has its address | one patch of the template |
 //! | Kubernetes itself restarts brokers (an older revision, and the strategy is not `OnDelete`) | wait |
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::conditions::Reason,
-    domain::{Endpoint, Ordinal},
+    domain::{Endpoint, NodeId, Ordinal},
     kafka::{BrokerView, ListenerSetting},
     kubernetes::patch,
     listeners::{
@@ -68,9 +68,9 @@ pub fn plan(
 ) {
     let (Some(set), Some(kafka)) = (&observed.stateful_set, &observed.kafka) else { return };
     let road = Road { desired, listener, set, observed, kafka, memory };
-    if road.endpoints_clash(goals, plan) {
-        return;
-    }
+    let Some(free) = road.free(goals, plan) else { return };
+    let missing = set.ordinals().find(|ordinal| !goals.contains_key(ordinal));
+    let goals = &free;
     let wanted = wanted(desired, listener);
     let target = match template::state(&set.object, desired.container.as_deref(), &wanted) {
         Ok(State::InShape) => None,
@@ -96,8 +96,8 @@ pub fn plan(
         return;
     }
     match target {
-        Some(target) => road.change_template(*target, goals, plan),
-        None => road.restart(goals, plan),
+        Some(target) => road.change_template(*target, goals, missing, plan),
+        None => road.restart(goals, missing, plan),
     }
 }
 
@@ -120,35 +120,64 @@ impl Road<'_> {
         format!("{}-{ordinal}", self.desired.stateful_set)
     }
 
-    /// Kafka 4 accepts duplicates silently, so this is ours to check.
-    fn endpoints_clash(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) -> bool {
-        let mut clash = false;
+    /// The goals that may be pursued; `None`: none may. Kafka 4 accepts duplicates silently, so this is ours to check.
+    ///
+    /// | an endpoint | then |
+    /// |---|---|
+    /// | is wanted by two brokers | nothing goes on |
+    /// | is told by another broker, which does not cease to by a restart that may come now | nothing goes on |
+    /// | is told by another broker, which has another goal | that one goes first, and this one waits |
+    fn free<'g>(
+        &self,
+        goals: &'g BTreeMap<Ordinal, Goal>,
+        plan: &mut Plan,
+    ) -> Option<BTreeMap<Ordinal, &'g Goal>> {
+        let mut free: BTreeMap<Ordinal, &Goal> =
+            goals.iter().map(|(ordinal, goal)| (*ordinal, goal)).collect();
+        let mut tellers = Vec::new();
+        let mut twice = false;
         for (ordinal, goal) in goals {
-            let others = self.kafka.internal.iter().filter(|(other, _)| *other != ordinal);
-            let mut views = others.filter_map(|(_, view)| view.as_ref().ok());
-            let told = views.find(|view| dynamic::advertises_anywhere(view, &goal.endpoint));
-            let twice =
-                goals.iter().any(|(other, goal2)| other != ordinal && goal2.endpoint == goal.endpoint);
-            if let Some(view) = told {
-                let text = format!("broker {} advertises {} already", view.node, goal.endpoint);
+            if let Some((teller, node)) = self.teller(*ordinal, goal) {
+                let text = format!("broker {node} advertises {} already", goal.endpoint);
                 plan.refuse(*ordinal, Reason::EndpointTaken, text);
-            } else if twice {
+                tellers.push((teller, &goal.endpoint));
+            } else if goals.iter().any(|(other, wanted)| other != ordinal && wanted.endpoint == goal.endpoint)
+            {
                 let text = format!("{} is wanted for two brokers; each needs its own", goal.endpoint);
                 plan.refuse(*ordinal, Reason::EndpointTaken, text);
+                twice = true;
+            } else {
+                continue;
             }
-            clash |= told.is_some() || twice;
+            free.remove(ordinal);
         }
-        if clash {
-            let waiting =
-                "the endpoint of another broker is taken; no broker restarts before it has one of its own";
-            for (ordinal, goal) in goals {
-                if plan.brokers.get(ordinal) == Some(&Verdict::Settled) && !self.in_force(*ordinal, goal) {
-                    plan.wait(*ordinal, Reason::InProgress, waiting);
-                }
-            }
+        if free.len() < goals.len() {
             plan.wake_in(self.desired.probe_interval);
         }
-        clash
+        // What it has from its start is another one after its restart.
+        let ceases = |(teller, endpoint): &(Ordinal, &Endpoint)| {
+            free.contains_key(teller) && self.from_start(*teller).as_ref() == Some(*endpoint)
+        };
+        if free.len() == goals.len() || (!twice && tellers.iter().any(ceases)) {
+            return Some(free);
+        }
+        let waiting =
+            "the endpoint of another broker is taken; no broker restarts before it has one of its own";
+        for (ordinal, goal) in free {
+            if !self.in_force(ordinal, goal) {
+                plan.wait(ordinal, Reason::InProgress, waiting);
+            }
+        }
+        None
+    }
+
+    /// Another broker that tells this endpoint.
+    fn teller(&self, ordinal: Ordinal, goal: &Goal) -> Option<(Ordinal, NodeId)> {
+        let others = self.kafka.internal.iter().filter(|(other, _)| **other != ordinal);
+        let mut views = others.filter_map(|(other, view)| Some((*other, view.as_ref().ok()?)));
+        views
+            .find(|(_, view)| dynamic::advertises_anywhere(view, &goal.endpoint))
+            .map(|(other, view)| (other, view.node))
     }
 
     fn show_patch(
@@ -156,7 +185,7 @@ impl Road<'_> {
         target: &k8s_openapi::api::apps::v1::StatefulSet,
         reason: Reason,
         text: &str,
-        goals: &BTreeMap<Ordinal, Goal>,
+        goals: &BTreeMap<Ordinal, &Goal>,
         plan: &mut Plan,
     ) {
         if reason == Reason::ManualStepsOutstanding && self.write_files(goals, plan) {
@@ -179,7 +208,7 @@ impl Road<'_> {
         }
     }
 
-    fn not_understood(&self, problem: &NotUnderstood, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+    fn not_understood(&self, problem: &NotUnderstood, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
         let text = format!("{problem}; choose rollout: Manual");
         for ordinal in goals.keys() {
             plan.refuse(*ordinal, Reason::ListenerSettingsNotUnderstood, text.clone());
@@ -187,7 +216,7 @@ impl Road<'_> {
     }
 
     /// True when they had to be written: the next step waits until that was read back.
-    fn write_files(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) -> bool {
+    fn write_files(&self, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) -> bool {
         let advertised = goals.iter().map(|(ordinal, goal)| {
             (*ordinal, Advertised::of(&self.listener.name, &goal.outside, &goal.endpoint))
         });
@@ -207,10 +236,10 @@ impl Road<'_> {
     fn change_template(
         &self,
         target: k8s_openapi::api::apps::v1::StatefulSet,
-        goals: &BTreeMap<Ordinal, Goal>,
+        goals: &BTreeMap<Ordinal, &Goal>,
+        missing: Option<Ordinal>,
         plan: &mut Plan,
     ) {
-        let missing = self.set.ordinals().find(|ordinal| !goals.contains_key(ordinal));
         for ordinal in goals.keys() {
             let text = match missing {
                 Some(missing) => format!(
@@ -231,7 +260,7 @@ impl Road<'_> {
     }
 
     /// The restarts that follow, with their number.
-    fn foresee(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+    fn foresee(&self, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
         let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal)).count();
         plan.restarts = due;
         if due > 0 {
@@ -241,11 +270,15 @@ impl Road<'_> {
 
     /// The broker has its endpoint from its own start, not from a stored value.
     fn in_force(&self, ordinal: Ordinal, goal: &Goal) -> bool {
-        let view = self.kafka.internal.get(&ordinal).and_then(|view| view.as_ref().ok());
-        view.is_some_and(|view| fixed_entry(view, &self.listener.name).as_ref() == Some(&goal.endpoint))
+        self.from_start(ordinal).as_ref() == Some(&goal.endpoint)
     }
 
-    fn restart(&self, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+    /// What the broker tells from its own start.
+    fn from_start(&self, ordinal: Ordinal) -> Option<Endpoint> {
+        fixed_entry(self.kafka.internal.get(&ordinal)?.as_ref().ok()?, &self.listener.name)
+    }
+
+    fn restart(&self, goals: &BTreeMap<Ordinal, &Goal>, missing: Option<Ordinal>, plan: &mut Plan) {
         if let Some(why) = kubernetes_is_at_work(self.set, self.observed) {
             let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal));
             for (ordinal, _) in due {
@@ -258,14 +291,13 @@ impl Road<'_> {
             old || goals.get(&ordinal).is_some_and(|goal| !self.in_force(ordinal, goal))
         };
         let roll = roll(self.set, self.observed, self.kafka, due);
-        let all_bound = self.set.ordinals().all(|ordinal| goals.contains_key(&ordinal));
         match roll.next(self.listener.allow_unavailable, plan) {
             None => self.tell(&roll, "the brokers are looked at before one restarts", plan),
             Some(Next::Done) => self.finish(plan),
             Some(Next::Restart(ordinal)) => {
                 self.tell(&roll, "a restart is due; one broker after the other", plan);
                 // Its address must lead to it again before the next one goes.
-                if !all_bound {
+                if missing.is_some() {
                     return plan.wake_in(SOON);
                 }
                 self.restart_one(ordinal, goals, plan);
@@ -274,7 +306,7 @@ impl Road<'_> {
         }
     }
 
-    fn restart_one(&self, ordinal: Ordinal, goals: &BTreeMap<Ordinal, Goal>, plan: &mut Plan) {
+    fn restart_one(&self, ordinal: Ordinal, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
         let Some(pod) = self.observed.pods.get(&ordinal) else { return };
         let goal = goals.get(&ordinal).map(|goal| goal.endpoint.clone());
         let in_vain = self.memory.in_vain(ordinal, &pod.identity, goal.as_ref());
