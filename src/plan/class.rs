@@ -269,3 +269,33 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_has_the_secret_of_its_name_in_the_namespace_of_the_operator() {
+        let class = |name: &str, secret: &str| {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "kafkaaccess.dev/v1alpha1", "kind": "KafkaExternalAccessClass",
+                "metadata": {"name": name},
+                "spec": {"provider": {"type": "OpenStack", "openstack": {
+                    "cloudName": "dev", "credentialsSecretRef": {"name": secret}, "floatingNetwork": "public",
+                }}},
+            }))
+            .expect("a class")
+        };
+        let classes = Classes {
+            all: vec![class("one", "openstack"), class("two", "openstack"), class("three", "other")],
+            operator_namespace: "operator".into(),
+            ..Classes::default()
+        };
+        let of = |namespace: &str, name: &str| {
+            classes.of_secret(&SecretKey { namespace: namespace.into(), name: name.into() })
+        };
+        assert_eq!(of("operator", "openstack"), ["one".to_owned(), "two".to_owned()].into());
+        assert_eq!(of("ydata", "openstack"), BTreeSet::new());
+        assert_eq!(of("operator", "unknown"), BTreeSet::new());
+    }
+}

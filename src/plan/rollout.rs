@@ -156,7 +156,7 @@ impl Road<'_> {
         }
         // What it has from its start is another one after its restart.
         let ceases = |(teller, endpoint): &(Ordinal, &Endpoint)| {
-            free.contains_key(teller) && self.from_start(*teller).as_ref() == Some(*endpoint)
+            free.contains_key(teller) && self.told_since_start(*teller).as_ref() == Some(*endpoint)
         };
         if free.len() == goals.len() || (!twice && tellers.iter().any(ceases)) {
             return Some(free);
@@ -270,11 +270,11 @@ impl Road<'_> {
 
     /// The broker has its endpoint from its own start, not from a stored value.
     fn in_force(&self, ordinal: Ordinal, goal: &Goal) -> bool {
-        self.from_start(ordinal).as_ref() == Some(&goal.endpoint)
+        self.told_since_start(ordinal).as_ref() == Some(&goal.endpoint)
     }
 
     /// What the broker tells from its own start.
-    fn from_start(&self, ordinal: Ordinal) -> Option<Endpoint> {
+    fn told_since_start(&self, ordinal: Ordinal) -> Option<Endpoint> {
         fixed_entry(self.kafka.internal.get(&ordinal)?.as_ref().ok()?, &self.listener.name)
     }
 
