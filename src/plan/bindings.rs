@@ -131,10 +131,10 @@ pub fn plan(
 }
 
 /// A pod and the port that its address belongs to.
-struct KnownTarget<'a> {
+pub(super) struct KnownTarget<'a> {
     pod: &'a PodView,
     port: &'a Port,
-    binding: Binding,
+    pub(super) binding: Binding,
 }
 
 pub(super) struct Bindings<'a> {
@@ -220,69 +220,14 @@ impl<'a> Bindings<'a> {
         self.plan.addresses.insert(ordinal, held);
     }
 
-    fn settle_or(&mut self, ordinal: Ordinal, verdict: Verdict) {
+    pub(super) fn settle_or(&mut self, ordinal: Ordinal, verdict: Verdict) {
         if matches!(verdict, Verdict::Refused(_)) {
             self.plan.wake_in(super::DRIFT.min(Duration::from_secs(30)));
         }
         self.plan.brokers.insert(ordinal, verdict);
     }
 
-    fn adopt(&mut self, ordinal: Ordinal, chosen: &'a FloatingIp, target: Result<KnownTarget<'a>, Verdict>) {
-        let in_use = |text: String| Verdict::Refused(Problem::new(Reason::AddressInUse, text));
-        let wanted_by = ownership::others(self.desired, self.observed).find(|other| {
-            other.chosen_addresses.contains(&chosen.address)
-                && ownership::is_older(other, self.desired, self.observed)
-        });
-        if let Some(other) = wanted_by {
-            let other = class::name_of(self.desired, &other.key);
-            let text = format!("{} is wanted by {other}, which is older", chosen.address);
-            return self.settle_or(ordinal, in_use(text));
-        }
-        let owner = ownership::owner(chosen, self.desired, self.observed);
-        if owner != Owner::Foreign && owner != Owner::Ours(ordinal) && owner != Owner::TakeOver(ordinal) {
-            return self.settle_or(
-                ordinal,
-                in_use(format!("{} was allocated for another broker or object", chosen.address)),
-            );
-        }
-        if chosen.has_port_forwardings {
-            return self.settle_or(ordinal, in_use(format!("{} serves port forwardings", chosen.address)));
-        }
-        let led_by_us = |binding: &Binding| {
-            self.memory.bound_by_us.get(&ordinal) == Some(binding)
-                || self.cloud.ports.values().flatten().any(|port| port.id == binding.port)
-        };
-        match (&chosen.binding, &target) {
-            (Some(bound), Ok(target)) if *bound != target.binding && !led_by_us(bound) => {
-                let text = format!(
-                    "{} is bound to {} by somebody else; free it first",
-                    chosen.address, bound.fixed_ip
-                );
-                self.settle_or(ordinal, in_use(text));
-            }
-            _ => self.bind(ordinal, chosen, target, None, true),
-        }
-    }
-
-    /// An address that was adopted and is not any more goes back to its owner, unbound. False: that comes first.
-    fn give_up_adopted(&mut self, ordinal: Ordinal) -> bool {
-        let Some(recorded) = self.recorded(ordinal).filter(|recorded| recorded.adopted) else { return true };
-        let address = self.cloud.addresses.iter().find(|address| address.id == recorded.id);
-        let ports = self.cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
-        let still_bound = address.filter(|address| {
-            let ours = ownership::owner(address, self.desired, self.observed) == Owner::Foreign;
-            ours && address
-                .binding
-                .as_ref()
-                .is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
-        });
-        let Some(address) = still_bound else { return true };
-        self.unbind(ordinal, address);
-        self.plan.wait(ordinal, Reason::InProgress, "the adopted address is given back first");
-        false
-    }
-
-    fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
+    pub(super) fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
         let broker = self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)?;
         let id = AddressId::new(broker.address_id.clone()?);
         Some(Recorded {
@@ -292,7 +237,7 @@ impl<'a> Bindings<'a> {
         })
     }
 
-    fn unbind(&mut self, ordinal: Ordinal, address: &FloatingIp) {
+    pub(super) fn unbind(&mut self, ordinal: Ordinal, address: &FloatingIp) {
         if self.touched.insert(address.id.clone()) {
             self.plan.actions.push(Action::Unbind {
                 ordinal,
@@ -302,7 +247,7 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         ordinal: Ordinal,
         address: &'a FloatingIp,
@@ -505,10 +450,11 @@ fn foreign_holder(holder: &FloatingIp) -> Verdict {
     Verdict::Refused(Problem::new(Reason::PortHasForeignAddress, text))
 }
 
-struct Recorded {
-    id: AddressId,
+/// What the status says of a broker's address.
+pub(super) struct Recorded {
+    pub(super) id: AddressId,
     address: String,
-    adopted: bool,
+    pub(super) adopted: bool,
 }
 
 /// The one to keep: bound to the target, else the one that clients were told, else bound at all, else the oldest.

@@ -33,6 +33,7 @@ use crate::{
 
 pub use crate::cloud::Outside;
 
+mod adoption;
 mod bindings;
 pub mod class;
 mod conditions;
