@@ -15,7 +15,7 @@ use crate::{
         Action, PodIdentity, deletion,
         desired::{Desired, WantedProvider},
         failure::Cause,
-        observed::{CloudState, Observed},
+        observed::Observed,
         status,
     },
     seams::{Clock, Leadership, WritePermit},
@@ -149,7 +149,7 @@ impl Actor {
         if object.metadata.generation != round.object.metadata.generation {
             return Err(Cause::LookAgain("the object was edited"));
         }
-        let CloudState::Seen(cloud) = &round.observed.cloud else { return Ok(()) };
+        let cloud = round.observed.cloud.seen().ok_or(Cause::LookAgain("the cloud was not seen"))?;
         let mut status = object.status.clone().unwrap_or_default();
         status::adopt(&mut status, &cloud.project, ordinal, id, address);
         self.kubernetes.write_status(self.permit()?, &object, &status).await?;

@@ -58,17 +58,10 @@ impl<'a> Bindings<'a> {
 
     /// An address that was adopted and is not any more goes back to its owner, unbound. False: that comes first.
     pub(super) fn give_up_adopted(&mut self, ordinal: Ordinal) -> bool {
-        let Some(recorded) = self.recorded(ordinal).filter(|recorded| recorded.adopted) else { return true };
-        let address = self.cloud.addresses.iter().find(|address| address.id == recorded.id);
-        let ports = self.cloud.ports.get(&ordinal).map(Vec::as_slice).unwrap_or_default();
-        let still_bound = address.filter(|address| {
-            let ours = ownership::owner(address, self.desired, self.observed) == Owner::Foreign;
-            ours && address
-                .binding
-                .as_ref()
-                .is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
+        let given_up = ownership::adopted(self.desired, self.observed, self.cloud).find(|(of, address)| {
+            *of == ordinal && ownership::owner(address, self.desired, self.observed) == Owner::Foreign
         });
-        let Some(address) = still_bound else { return true };
+        let Some((_, address)) = given_up else { return true };
         self.unbind(ordinal, address);
         self.plan.wait(ordinal, Reason::InProgress, "the adopted address is given back first");
         false

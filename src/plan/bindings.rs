@@ -227,7 +227,7 @@ impl<'a> Bindings<'a> {
         self.plan.brokers.insert(ordinal, verdict);
     }
 
-    pub(super) fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
+    fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
         let broker = self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)?;
         let id = AddressId::new(broker.address_id.clone()?);
         Some(Recorded {
@@ -255,10 +255,11 @@ impl<'a> Bindings<'a> {
         marker: Option<OwnerMarker>,
         adopted: bool,
     ) {
+        let admitted = self.is_admitted(ordinal, address);
         let target = match target {
             Ok(target) => target,
             Err(verdict) => {
-                if self.is_admitted(ordinal, address) {
+                if admitted {
                     self.held(ordinal, address, adopted, None);
                     self.unbind_after_a_minute(ordinal, address);
                 }
@@ -270,8 +271,8 @@ impl<'a> Bindings<'a> {
             let verdict = self.limit(ordinal, address, adopted);
             return self.settle_or(ordinal, verdict);
         }
-        let refusal = self.holds_back(ordinal, address, &target);
-        if refusal.is_none() || self.is_admitted(ordinal, address) {
+        let refusal = self.holds_back(ordinal, address, &target, admitted);
+        if refusal.is_none() || admitted {
             self.held(ordinal, address, adopted, None);
         }
         if let Some(verdict) = refusal {
@@ -309,6 +310,7 @@ impl<'a> Bindings<'a> {
         ordinal: Ordinal,
         address: &FloatingIp,
         target: &KnownTarget<'_>,
+        admitted: bool,
     ) -> Option<Verdict> {
         if let Some(until) = self.memory.contested_until.get(&ordinal).filter(|until| **until > self.now) {
             let text = format!(
@@ -318,7 +320,7 @@ impl<'a> Bindings<'a> {
             return Some(Verdict::Refused(Problem::new(Reason::Contested, text)));
         }
         // The first bind of an address is the moment of exposure; following a pod changes nothing about it.
-        if self.is_admitted(ordinal, address) { None } else { self.exposed(target) }
+        if admitted { None } else { self.exposed(target) }
     }
 
     fn exposed(&self, target: &KnownTarget<'_>) -> Option<Verdict> {
@@ -451,10 +453,10 @@ fn foreign_holder(holder: &FloatingIp) -> Verdict {
 }
 
 /// What the status says of a broker's address.
-pub(super) struct Recorded {
-    pub(super) id: AddressId,
+struct Recorded {
+    id: AddressId,
     address: String,
-    pub(super) adopted: bool,
+    adopted: bool,
 }
 
 /// The one to keep: bound to the target, else the one that clients were told, else bound at all, else the oldest.

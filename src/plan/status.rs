@@ -130,16 +130,12 @@ impl Teller<'_> {
             self.plan.problems.is_empty() && set.is_some_and(|set| set.ordinals().next().is_none());
         let decided = (none_wanted || !self.plan.brokers.is_empty())
             && matches!(self.observed.cloud, CloudState::Seen(_) | CloudState::NotUsed);
-        let kept = self.observed.own.status.brokers.iter();
-        let kept = kept.filter(|broker| {
-            !decided
-                || (broker.address_id.is_some()
-                    && broker.adopted != Some(true)
-                    && !self.observed.own.deleting)
-        });
         // With `whenScaled: Delete` what a broker had that is scaled away goes with it.
-        let stays = self.desired.retention.when_scaled == Retention::Retain;
-        ordinals.extend(kept.filter(|_| stays || !decided).map(|broker| Ordinal(broker.ordinal)));
+        let stays = self.desired.retention.when_scaled == Retention::Retain && !self.observed.own.deleting;
+        let kept = self.observed.own.status.brokers.iter().filter(|broker| {
+            !decided || (stays && broker.address_id.is_some() && broker.adopted != Some(true))
+        });
+        ordinals.extend(kept.map(|broker| Ordinal(broker.ordinal)));
         ordinals.sort_unstable();
         ordinals.dedup();
         ordinals.into_iter().map(|ordinal| self.broker(ordinal)).collect()
