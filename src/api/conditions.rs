@@ -93,7 +93,7 @@ reasons! {
     ListenerShadowed: "A stored value of the broker hides a newer value of its configuration.", "Delete the stored key that the message names, or revert.";
     ListenerNameTaken: "The broker has a listener of that name already.", "Choose another listener name.";
     ListenerPortTaken: "The listener's port is in use in the pod.", "Choose another port.";
-    EndpointTaken: "Another broker advertises the same address and port.", "Remove it there first.";
+    EndpointTaken: "Another broker advertises the same address and port, or was told to and cannot be asked now.", "Remove it there first, or bring that broker back.";
     PodAddressInListeners: "The broker's listeners contain a pod address, which a stored value would outlive.", "Write listeners without a host.";
     PodAddressAdvertised: "The internal listener advertises an address instead of a name, and pods' addresses change: clients lose the cluster when every pod has moved.", "Advertise names: INTERNAL://$(POD_NAME).SERVICE.NAMESPACE.svc:PORT.";
     RestartRequired: "This Kafka cannot change advertised listeners without a restart.", "Set rollout: Restart to consent to one restart of each broker, or rollout: Manual and follow status.plan.";

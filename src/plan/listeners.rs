@@ -10,6 +10,7 @@
 //! | wanted | Manual | advertises the endpoint | settled |
 //! | wanted | Manual | does not | `ManualStepsOutstanding`: the settings are shown |
 //! | wanted | Restart | decided by `rollout.rs` | the template changes, or one broker restarts |
+//! | wanted | Auto, Dynamic | wants what another broker was told that cannot be asked | `EndpointTaken` |
 //! | wanted | Auto, Dynamic | is not in its own table of brokers | waiting: see [`Broker::unheard_of`] |
 //! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
 
@@ -102,8 +103,19 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
                     continue;
                 }
                 let manager = observed.stateful_set.as_ref().and_then(|set| set.manager.as_deref());
-                let broker =
-                    Broker { desired, listener, kafka, memory, now, ordinal, view, outside, manager };
+                let absent_teller = observed.absent_teller(ordinal, &wanted.endpoint);
+                let broker = Broker {
+                    desired,
+                    listener,
+                    kafka,
+                    memory,
+                    now,
+                    ordinal,
+                    view,
+                    outside,
+                    manager,
+                    absent_teller,
+                };
                 broker.decide(&wanted, plan);
             }
         }
@@ -202,6 +214,16 @@ struct Broker<'a> {
     outside: Outside,
     /// Who keeps the StatefulSet as it is.
     manager: Option<&'a str>,
+    /// Another broker that may have the endpoint stored still.
+    absent_teller: Option<Ordinal>,
+}
+
+/// Why an endpoint has to wait for a broker that cannot be asked.
+pub fn still_told(desired: &Desired, other: Ordinal, endpoint: &Endpoint) -> String {
+    format!(
+        "{}-{other} was told to advertise {endpoint} and cannot be asked now; it would not start if another broker had that endpoint",
+        desired.stateful_set
+    )
 }
 
 impl Broker<'_> {
@@ -227,6 +249,11 @@ impl Broker<'_> {
                 {
                     plan.wake_at(*until, self.now);
                     return plan.refuse(self.ordinal, Reason::ListenerNotApplied, text.clone());
+                }
+                if let Some(other) = self.absent_teller {
+                    let text = still_told(self.desired, other, &wanted.endpoint);
+                    plan.wake_in(self.desired.probe_interval);
+                    return plan.refuse(self.ordinal, Reason::EndpointTaken, text);
                 }
                 if self.unheard_of() {
                     plan.wait(

@@ -12,7 +12,7 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 use crate::{
     api::KafkaExternalAccessStatus,
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
-    domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
+    domain::{AccessKey, ClusterId, Endpoint, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{
         BrokerView, ClusterState, KafkaError,
         probe::{Course, Report},
@@ -45,6 +45,19 @@ pub struct Observed {
     pub metering: Metering,
     /// What the cloud charges, as far as the operator was told.
     pub prices: Option<Prices>,
+}
+
+impl Observed {
+    /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does
+    /// not start a broker whose endpoint another one has.
+    pub fn absent_teller(&self, ordinal: Ordinal, endpoint: &Endpoint) -> Option<Ordinal> {
+        let kafka = self.kafka.as_ref()?;
+        let endpoint = endpoint.to_string();
+        let told =
+            self.own.status.brokers.iter().filter(|broker| broker.advertised.as_ref() == Some(&endpoint));
+        let mut others = told.map(|broker| Ordinal(broker.ordinal)).filter(|other| *other != ordinal);
+        others.find(|other| !matches!(kafka.internal.get(other), Some(Ok(_))))
+    }
 }
 
 /// Readings of the brokers' byte counters.

@@ -7,6 +7,7 @@
 //! | somebody else keeps the template as it is (Helm, Argo CD, ...), and our listener is not in it | `ManualStepsOutstanding`: the patch is shown |
 //! | our listener was in the template and somebody took it out | `TemplateReverted`: the patch is shown, nothing is put back |
 //! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken`; where that one is to tell something else, it goes first |
+//! | an endpoint was told to a broker that cannot be asked | `EndpointTaken`, until that one answers or goes |
 //! | a broker's file does not say what its address is | write the ConfigMap |
 //! | the listener is not in the template, and every broker has its address | one patch of the template |
 //! | Kubernetes itself restarts brokers (an older revision, and the strategy is not `OnDelete`) | wait |
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use super::{
     Action, Outside, Plan, SOON, Verdict,
     desired::{Desired, WantedListener},
+    listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
 };
@@ -126,6 +128,7 @@ impl Road<'_> {
     /// |---|---|
     /// | is wanted by two brokers | nothing goes on |
     /// | is told by another broker, which does not cease to by a restart that may come now | nothing goes on |
+    /// | was told to another broker that cannot be asked, and is not in force | nothing goes on |
     /// | is told by another broker, which has another goal | that one goes first, and this one waits |
     fn free<'g>(
         &self,
@@ -141,6 +144,12 @@ impl Road<'_> {
                 let text = format!("broker {node} advertises {} already", goal.endpoint);
                 plan.refuse(*ordinal, Reason::EndpointTaken, text);
                 tellers.push((teller, &goal.endpoint));
+            } else if let Some(other) = self
+                .observed
+                .absent_teller(*ordinal, &goal.endpoint)
+                .filter(|_| !self.in_force(*ordinal, goal))
+            {
+                plan.refuse(*ordinal, Reason::EndpointTaken, still_told(self.desired, other, &goal.endpoint));
             } else if goals.iter().any(|(other, wanted)| other != ordinal && wanted.endpoint == goal.endpoint)
             {
                 let text = format!("{} is wanted for two brokers; each needs its own", goal.endpoint);

@@ -20,6 +20,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.serialization.LongDeserializer;
 import org.apache.kafka.common.serialization.LongSerializer;
@@ -28,9 +29,10 @@ import org.apache.kafka.common.serialization.LongSerializer;
  * An in-cluster application that must notice nothing: an idempotent producer with acks=all and a consumer group.
  * It runs until the file /tmp/stop exists, then reads the whole log and says, as one line of JSON, whether every
  * acknowledged record is in the log exactly once, whether committed offsets ever went back, which errors reached the
- * application, and how often a commit came too late because the group had expelled its consumer ("expelled": no
- * coordinator answered for longer than the session's time). The consumer is back in the group with its next poll; that
- * is no error of the application, and it is nothing that may happen while at most one broker is away.
+ * application. Two things are counted apart, which are no error of the application while more brokers are away than its
+ * topics can do without, and which may not happen while at most one is: a commit that came too late because the group had
+ * expelled its consumer ("expelled": no coordinator answered for longer than the session's time; it is back with its next
+ * poll), and a record or a commit that the client's own time ran out for ("timedOut").
  * Exit code 0: nothing was noticed.
  *
  * usage: Witness BOOTSTRAP TOPIC PARTITIONS
@@ -42,6 +44,7 @@ public final class Witness {
     private static final AtomicLong CONSUMED = new AtomicLong();
     private static final AtomicLong WENT_BACK = new AtomicLong();
     private static final AtomicLong EXPELLED = new AtomicLong();
+    private static final AtomicLong TIMED_OUT = new AtomicLong();
     private static final AtomicLong LONGEST_PAUSE_MS = new AtomicLong();
 
     public static void main(String[] args) throws Exception {
@@ -105,7 +108,9 @@ public final class Witness {
             for (long n = 0; !STOP.exists(); n++) {
                 long number = n;
                 producer.send(new ProducerRecord<>(topic, (int) (n % partitions), n, n), (where, error) -> {
-                    if (error != null) {
+                    if (error instanceof TimeoutException) {
+                        TIMED_OUT.incrementAndGet();
+                    } else if (error != null) {
                         ERRORS.add("send " + number + ": " + error);
                     } else {
                         ACKNOWLEDGED.put(number, where.partition() + ":" + where.offset());
@@ -132,13 +137,18 @@ public final class Witness {
             consumer.subscribe(List.of(topic));
             while (!STOP.exists()) {
                 CONSUMED.addAndGet(consumer.poll(Duration.ofMillis(200)).count());
+                Map<TopicPartition, OffsetAndMetadata> now;
                 try {
                     consumer.commitSync();
+                    now = consumer.committed(consumer.assignment());
                 } catch (CommitFailedException e) {
                     EXPELLED.incrementAndGet();
                     continue;
+                } catch (TimeoutException e) {
+                    TIMED_OUT.incrementAndGet();
+                    continue;
                 }
-                for (Map.Entry<TopicPartition, OffsetAndMetadata> e : consumer.committed(consumer.assignment()).entrySet()) {
+                for (Map.Entry<TopicPartition, OffsetAndMetadata> e : now.entrySet()) {
                     if (e.getValue() == null) {
                         continue;
                     }
@@ -172,8 +182,10 @@ public final class Witness {
         String errors = String.join("; ", new ArrayList<>(ERRORS).subList(0, Math.min(ERRORS.size(), 5)));
         System.out.println("{\"acknowledged\":" + ACKNOWLEDGED.size() + ",\"lost\":" + lost + ",\"duplicated\":" + twice
                 + ",\"consumed\":" + CONSUMED + ",\"offsetsWentBack\":" + WENT_BACK + ",\"expelled\":" + EXPELLED
+                + ",\"timedOut\":" + TIMED_OUT
                 + ",\"longestPauseMs\":" + LONGEST_PAUSE_MS
                 + ",\"errorCount\":" + ERRORS.size() + ",\"errors\":\"" + errors.replace("\\", "/").replace("\"", "'") + "\"}");
-        System.exit(lost == 0 && twice == 0 && WENT_BACK.get() == 0 && EXPELLED.get() == 0 && ERRORS.isEmpty() ? 0 : 1);
+        long noticed = lost + twice + WENT_BACK.get() + EXPELLED.get() + TIMED_OUT.get() + ERRORS.size();
+        System.exit(noticed == 0 ? 0 : 1);
     }
 }

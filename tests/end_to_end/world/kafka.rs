@@ -11,11 +11,15 @@ use kafka_external_access::{
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{CHANGED, NAMESPACE, World};
+use super::{CHANGED, NAMESPACE, SCALED, World};
 
 impl World {
     pub async fn scale(&self, replicas: i32) {
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let mut patch = json!({"spec": {"replicas": replicas}});
+        if replicas > 3 {
+            patch["metadata"] = json!({"annotations": {SCALED: "yes"}});
+        }
+        let patch = Patch::Merge(patch);
         self.stateful_sets()
             .patch("kafka", &PatchParams::default(), &patch)
             .await
@@ -119,6 +123,21 @@ impl World {
     /// The advertised table as the virtual machine sees it through `address`.
     pub fn vm_table(&self, address: &str) -> Result<BTreeMap<i32, String>, String> {
         self.vm_kcat(&["-L", "-m", "5", "-b", address]).map(|text| table(&text))
+    }
+
+    /// Removes what is stored for brokers that a test has scaled away: one that comes back would not start where its
+    /// former endpoint is another broker's by then. What belongs to brokers that do not run is ZooKeeper's to change.
+    pub(super) async fn forget_scaled_brokers(&self) {
+        let set = self.stateful_sets().get("kafka").await.expect("the StatefulSet");
+        if !set.metadata.annotations.unwrap_or_default().contains_key(SCALED) {
+            return;
+        }
+        let forget = "for broker in 3 4 5; do echo deleteall /config/brokers/$broker; done \
+             | kafka-run-class.sh org.apache.zookeeper.ZooKeeperMain -server zookeeper:2181";
+        let shell = ["-n", NAMESPACE, "exec", "client", "--", "sh", "-c", forget];
+        self.lab.kubectl(&shell).expect("ZooKeeper can be changed");
+        let done = Patch::Merge(json!({"metadata": {"annotations": {SCALED: null}}}));
+        self.stateful_sets().patch("kafka", &PatchParams::default(), &done).await.expect("accepted");
     }
 
     /// Removes what is stored of a broker's listeners. Kafka's own tool would take seconds for each.

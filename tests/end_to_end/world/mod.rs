@@ -45,6 +45,8 @@ pub const PORT: u16 = 9094;
 
 /// On the StatefulSet while a test has changed it.
 const CHANGED: &str = "end-to-end/changed";
+/// The StatefulSet had more than its three brokers.
+const SCALED: &str = "end-to-end/scaled";
 
 /// A test's world. It starts clean: no object, no floating IP, no stored listener, three brokers.
 pub struct World {
@@ -199,6 +201,7 @@ impl World {
         self.restore_brokers().await;
         self.scale(3).await;
         self.brokers_registered(3).await;
+        self.forget_scaled_brokers().await;
         for broker in 0..3 {
             self.delete_stored_listeners(broker).await;
         }
