@@ -415,6 +415,8 @@ impl std::fmt::Debug for Credential {
 pub trait Clouds: Send + Sync {
     /// The cloud behind a credential. Makes no call; errors are [`CloudFault::Configuration`].
     fn open(&self, credential: &Credential) -> Result<std::sync::Arc<dyn FloatingIps>, CloudError>;
+    /// An object of the namespace is gone: its credentials are not kept. What is opened again logs in again.
+    fn forget(&self, _namespace: &str) {}
 }
 
 /// An address that may be advertised.

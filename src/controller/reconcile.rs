@@ -59,7 +59,7 @@ pub struct Reconciler {
     /// What is remembered of each object.
     pub memories: Mutex<BTreeMap<AccessKey, (Uid, Memory)>>,
     /// Warnings that were told, so that they are told once.
-    pub told: Mutex<BTreeSet<String>>,
+    pub told: Mutex<BTreeMap<Uid, BTreeSet<String>>>,
     /// What scrapes show of each object.
     pub objects: Objects,
     /// Makes names of events unique.
@@ -324,10 +324,8 @@ impl Reconciler {
 
     fn untold(&self, desired: &Desired, notes: Vec<Note>) -> Vec<Note> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        notes
-            .into_iter()
-            .filter(|note| told.insert(format!("{} {} {}", desired.uid, note.reason, note.text)))
-            .collect()
+        let told = told.entry(desired.uid.clone()).or_default();
+        notes.into_iter().filter(|note| told.insert(format!("{} {}", note.reason, note.text))).collect()
     }
 
     fn memory_of(&self, desired: &Desired) -> Memory {
@@ -348,7 +346,10 @@ impl Reconciler {
     /// Keeps nothing of an object that is gone.
     pub fn forget(&self, key: &AccessKey) {
         self.objects.forget(key);
-        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some((uid, _)) = memory {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        }
         self.observer.forget(key);
     }
 }

@@ -105,9 +105,11 @@ impl Sightings {
         (of == asked && *at >= not_before).then(|| seen.clone())
     }
 
-    /// Nothing about this object is kept.
+    /// Nothing about this object is kept, nor of the credentials of its namespace: who else uses them reads once more.
     pub fn forget(&self, key: &AccessKey) {
         self.surroundings.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.retain(|(credential, _)| credential.namespace != key.namespace);
     }
 }
 

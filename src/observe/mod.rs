@@ -125,6 +125,7 @@ impl Observer {
     pub fn forget(&self, key: &AccessKey) {
         self.forget_probes(key);
         self.sightings.forget(key);
+        self.clouds.forget(&key.namespace);
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.metered.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }

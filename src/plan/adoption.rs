@@ -21,11 +21,7 @@ impl<'a> Bindings<'a> {
         target: Result<KnownTarget<'a>, Verdict>,
     ) {
         let in_use = |text: String| Verdict::Refused(Problem::new(Reason::AddressInUse, text));
-        let wanted_by = ownership::others(self.desired, self.observed).find(|other| {
-            other.chosen_addresses.contains(&chosen.address)
-                && ownership::is_older(other, self.desired, self.observed)
-        });
-        if let Some(other) = wanted_by {
+        if let Some(other) = ownership::wanted_by_older(chosen, self.desired, self.observed) {
             let other = class::name_of(self.desired, &other.key);
             let text = format!("{} is wanted by {other}, which is older", chosen.address);
             return self.settle_or(ordinal, in_use(text));
@@ -56,10 +52,16 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// An address that was adopted and is not any more goes back to its owner, unbound. False: that comes first.
+    /// An address that was adopted and is not any more goes back to its owner, unbound. False: that comes first. Where
+    /// brokers change addresses among themselves, each is led to its new broker by the binding of that one.
     pub(super) fn give_up_adopted(&mut self, ordinal: Ordinal) -> bool {
+        let chosen = &self.desired.chosen_addresses;
+        let moves = |address: &FloatingIp| {
+            chosen.contains_key(&ordinal) && chosen.values().any(|wanted| *wanted == address.address)
+        };
         let given_up = ownership::adopted(self.desired, self.observed, self.cloud).find(|(of, address)| {
-            *of == ordinal && ownership::owner(address, self.desired, self.observed) == Owner::Foreign
+            let foreign = ownership::owner(address, self.desired, self.observed) == Owner::Foreign;
+            *of == ordinal && foreign && !moves(address)
         });
         let Some((_, address)) = given_up else { return true };
         self.unbind(ordinal, address);

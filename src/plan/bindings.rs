@@ -124,10 +124,16 @@ pub fn plan(
     bindings.surplus();
     bindings.orphans();
     bindings.unlimited();
-    let replaced = desired.replace.iter().all(|ordinal| plan.addresses.contains_key(ordinal));
+    let replaced = desired.replace.iter().all(|ordinal| has_an_address_of_ours(plan, *ordinal));
     if !desired.replace.is_empty() && replaced {
         plan.actions.push(Action::ClearReplace);
     }
+}
+
+/// One whose marker somebody altered is not.
+fn has_an_address_of_ours(plan: &Plan, ordinal: Ordinal) -> bool {
+    let altered = matches!(plan.brokers.get(&ordinal), Some(Verdict::Refused(problem)) if problem.reason == Reason::MarkerLost);
+    plan.addresses.contains_key(&ordinal) && !altered
 }
 
 /// A pod and the port that its address belongs to.
@@ -152,6 +158,9 @@ pub(super) struct Bindings<'a> {
 impl<'a> Bindings<'a> {
     fn broker(&mut self, ordinal: Ordinal) {
         let target = self.target(ordinal);
+        if !self.give_up_adopted(ordinal) {
+            return;
+        }
         if let Some(address) = self.desired.chosen_addresses.get(&ordinal) {
             let chosen = self.cloud.addresses.iter().find(|known| known.address == *address);
             let Some(chosen) = chosen else {
@@ -163,9 +172,6 @@ impl<'a> Bindings<'a> {
                 return self.settle_or(ordinal, Verdict::Refused(problem));
             }
             return self.adopt(ordinal, chosen, target);
-        }
-        if !self.give_up_adopted(ordinal) {
-            return;
         }
         let recorded = self.recorded(ordinal).map(|recorded| recorded.id);
         let keep = |several: &Vec<&'a FloatingIp>| keeper(several, target.as_ref().ok(), recorded.as_ref());
@@ -235,6 +241,11 @@ impl<'a> Bindings<'a> {
             address: broker.address.clone().unwrap_or_default(),
             adopted: broker.adopted == Some(true),
         })
+    }
+
+    /// Of several, the one of a broker that has no pod.
+    pub(super) fn keeper_of(&self, ordinal: Ordinal, several: &[&'a FloatingIp]) -> Option<&'a FloatingIp> {
+        keeper(several, None, self.recorded(ordinal).map(|recorded| recorded.id).as_ref())
     }
 
     pub(super) fn unbind(&mut self, ordinal: Ordinal, address: &FloatingIp) {

@@ -5,6 +5,9 @@
 //! | 1 | our listener is stored in a broker | withdraw it |
 //! | 1 | our listener is in the pod template | `rollback.rs` |
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
+//! | 2 | its pod ends, or (`Manual`) it starts again with what it advertised | keep the address until it was asked |
+//! | 2 | a broker advertises an address that is another one's, or was | keep that address: `ReleaseBlocked` (I10) |
+//! | 2 | `whenDeleted: Retain`, and the listener is the user's own (`Manual`) | it may go on advertising: the address stays bound |
 //! | 2 | its stored values cannot be read, and it never had an address of this object | nothing to keep |
 //! | 3 | `whenDeleted: Retain` | the marker becomes the retained one; the binding stays |
 //! | 3 | `whenDeleted: Delete` | release |
@@ -28,12 +31,13 @@ use super::{
     memory::{self, Memory},
     observed::{CloudState, CloudView, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
-    rollback,
+    rollback, rollout,
 };
 use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
     cloud::FloatingIp,
-    domain::Ordinal,
+    domain::{NodeId, Ordinal},
+    kafka::BrokerView,
     listeners::dynamic,
 };
 
@@ -77,8 +81,9 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
         plan.ask_kafka = true;
         return;
     };
-    if listener.rollout == Rollout::Restart {
-        rollback::plan(desired, listener, observed, memory, plan);
+    match listener.rollout {
+        Rollout::Restart => rollback::plan(desired, listener, observed, memory, plan),
+        _ => rollout::given_up(desired, listener, observed, plan),
     }
     let with_address = ownership::with_address(desired, observed);
     let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(with_address.iter().copied()).collect();
@@ -93,14 +98,17 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                 if !changes.is_empty() && stored_by_us {
                     plan.actions.push(Action::Withdraw { ordinal, node: view.node, changes });
                     Some(Problem::new(Reason::Releasing, "the listener is being withdrawn"))
-                } else if names_our_address(observed, view, ordinal) {
-                    let text = format!(
-                        "broker {} still advertises its address; remove listener {} from its configuration and restart it, or set whenDeleted: Retain",
-                        view.node, listener.name
-                    );
-                    Some(Problem::new(Reason::ReleaseBlocked, text))
                 } else {
-                    None
+                    told(observed, view, ordinal).filter(|_| !stays_bound(desired, observed, ordinal)).map(
+                        |address| {
+                            still_advertised(
+                                desired,
+                                view.node,
+                                address,
+                                is_adopted(desired, observed, ordinal),
+                            )
+                        },
+                    )
                 }
             }
             Some(Err(_)) | None
@@ -116,14 +124,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     desired.stateful_set
                 ),
             )),
-            None if matches!(listener.rollout, Rollout::Manual | Rollout::Restart) => None,
-            None => Some(Problem::new(
-                Reason::ReleaseBlocked,
-                format!(
-                    "{}-{ordinal} does not run, and its stored listener would come back with it; bring it up (scale up), delete the StatefulSet, or set whenDeleted: Retain",
-                    desired.stateful_set
-                ),
-            )),
+            None => away(desired, observed, listener.rollout, ordinal),
         };
         if verdict.is_some() {
             plan.wake_in(SOON);
@@ -153,11 +154,64 @@ fn may_have_had_one(desired: &Desired, observed: &Observed, memory: &Memory, ord
     !memory.saw_unheld || memory.allocated || by_cloud
 }
 
-fn names_our_address(observed: &Observed, view: &crate::kafka::BrokerView, ordinal: Ordinal) -> bool {
+/// A broker that has no pod, or one that ends or has no address.
+fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordinal) -> Option<Problem> {
+    let pod = observed.pods.get(&ordinal);
+    let comes_back =
+        || observed.stateful_set.iter().flat_map(|set| set.ordinals()).any(|wanted| wanted == ordinal);
+    let name = format!("{}-{ordinal}", desired.stateful_set);
+    let text = match rollout {
+        // Its file is empty by then; its process may run on until its pod has gone.
+        Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
+        Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
+        Rollout::Manual if stays_bound(desired, observed, ordinal) || pod.is_none() && !comes_back() => {
+            return None;
+        }
+        Rollout::Manual => {
+            format!(
+                "{name} cannot be asked what it advertises: it does not run; bring it up, or delete the StatefulSet"
+            )
+        }
+        Rollout::Auto | Rollout::Dynamic => format!(
+            "{name} does not run, and its stored listener would come back with it; bring it up (scale up), or delete the StatefulSet"
+        ),
+    };
+    Some(Problem::new(Reason::ReleaseBlocked, text))
+}
+
+/// The address that is recorded for the broker, where it advertises it.
+fn told<'a>(observed: &'a Observed, view: &BrokerView, ordinal: Ordinal) -> Option<&'a str> {
     let recorded = observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0);
-    recorded
-        .and_then(|broker| broker.address.as_ref())
-        .is_some_and(|address| dynamic::names_host(view, address))
+    recorded.and_then(|broker| broker.address.as_deref()).filter(|address| dynamic::names_host(view, address))
+}
+
+/// What was allocated for the broker is kept as it is bound, so nobody else gets it whoever advertises it.
+fn stays_bound(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool {
+    desired.retention.when_deleted == Retention::Retain && !is_adopted(desired, observed, ordinal)
+}
+
+fn is_adopted(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool {
+    let mut brokers = observed.own.status.brokers.iter();
+    let recorded = brokers.any(|broker| broker.ordinal == ordinal.0 && broker.adopted == Some(true));
+    recorded || desired.chosen_addresses.contains_key(&ordinal)
+}
+
+fn still_advertised(desired: &Desired, node: NodeId, address: &str, adopted: bool) -> Problem {
+    let listener = desired.listener.as_ref().map(|listener| listener.name.as_str()).unwrap_or_default();
+    // One of the user's is unbound, whatever becomes of the others.
+    let or = if adopted { "" } else { ", or set whenDeleted: Retain" };
+    let text = format!(
+        "broker {node} still advertises {address}; remove listener {listener} from its configuration and restart it{or}"
+    );
+    Problem::new(Reason::ReleaseBlocked, text)
+}
+
+/// A broker that advertises an address of this object which is recorded for another one, or for none any more.
+fn teller<'a>(observed: &'a Observed, address: &FloatingIp) -> Option<(Ordinal, &'a BrokerView)> {
+    let text = address.address.to_string();
+    let views = observed.kafka.iter().flat_map(|kafka| &kafka.internal);
+    let mut views = views.filter_map(|(ordinal, view)| Some((*ordinal, view.as_ref().ok()?)));
+    views.find(|(_, view)| dynamic::names_host(view, &text))
 }
 
 /// Stage 3 to 5.
@@ -181,9 +235,18 @@ fn addresses(
             };
             plan.addresses.insert(*ordinal, held);
             plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
-            if !plan.asks() && brokers_of(observed, *ordinal, address).all(|broker| may_go(plan, broker)) {
-                plan.actions.push(let_go(desired, observed, *ordinal, address));
+            if plan.asks() || !brokers_of(observed, *ordinal, address).all(|broker| may_go(plan, broker)) {
+                continue;
             }
+            let released = desired.retention.when_deleted == Retention::Delete;
+            if let Some((teller, view)) = teller(observed, address).filter(|_| released) {
+                let text = address.address.to_string();
+                let problem = still_advertised(desired, view.node, &text, false);
+                plan.brokers.insert(teller, Verdict::Releasing(Some(problem)));
+                plan.wake_in(SOON);
+                continue;
+            }
+            plan.actions.push(let_go(desired, observed, *ordinal, address));
         }
     }
     let adopted = ownership::adopted(desired, observed, cloud)

@@ -16,15 +16,15 @@ use crate::{
     domain::{AddressId, Ordinal},
 };
 
-impl Bindings<'_> {
+impl<'a> Bindings<'a> {
     /// Addresses of brokers that should not exist.
     pub(super) fn idle(&mut self, wanted: &[Ordinal]) {
-        let idle: Vec<(Ordinal, &FloatingIp)> = self
+        let idle: Vec<(Ordinal, &'a FloatingIp)> = self
             .holdings
             .ours
             .iter()
             .filter(|(ordinal, _)| !wanted.contains(ordinal))
-            .filter_map(|(ordinal, several)| Some((*ordinal, *several.first()?)))
+            .filter_map(|(ordinal, several)| Some((*ordinal, self.keeper_of(*ordinal, several)?)))
             .collect();
         for (ordinal, address) in idle {
             self.held(ordinal, address, false, None);

@@ -121,8 +121,9 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         }
     }
     if let Some(listener) = &desired.listener {
-        if listener.rollout == Rollout::Restart {
-            rollout::plan(desired, listener, observed, memory, &goals, plan);
+        match listener.rollout {
+            Rollout::Restart => rollout::plan(desired, listener, observed, memory, &goals, plan),
+            _ => rollout::given_up(desired, listener, observed, plan),
         }
         foresee(desired, listener, plan);
     }

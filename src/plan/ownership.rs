@@ -157,6 +157,15 @@ pub fn adopted<'a>(
     let chosen = desired.chosen_addresses.iter().filter_map(|(ordinal, chosen)| {
         Some((*ordinal, cloud.addresses.iter().find(|address| address.address == *chosen)?))
     });
+    // An older object may have adopted what this one names as well; what stands in our own status is ours.
+    let is_recorded = |ordinal: Ordinal, address: &FloatingIp| {
+        let mut brokers = observed.own.status.brokers.iter();
+        let id = Some(address.id.as_str());
+        brokers.any(|broker| broker.ordinal == ordinal.0 && broker.address_id.as_deref() == id)
+    };
+    let chosen = chosen.filter(move |(ordinal, address): &(Ordinal, &FloatingIp)| {
+        is_recorded(*ordinal, address) || wanted_by_older(address, desired, observed).is_none()
+    });
     let recorded = observed.own.status.brokers.iter().filter(|broker| broker.adopted == Some(true));
     let before = recorded.filter_map(|broker| {
         let id = broker.address_id.as_deref()?;
@@ -168,6 +177,16 @@ pub fn adopted<'a>(
         let ports = cloud.ports.get(ordinal).map(Vec::as_slice).unwrap_or_default();
         address.binding.as_ref().is_some_and(|binding| ports.iter().any(|port| port.id == binding.port))
     })
+}
+
+/// The older object that names this address as well.
+pub fn wanted_by_older<'a>(
+    address: &FloatingIp,
+    desired: &'a Desired,
+    observed: &'a Observed,
+) -> Option<&'a OtherAccess> {
+    others(desired, observed)
+        .find(|other| other.chosen_addresses.contains(&address.address) && is_older(other, desired, observed))
 }
 
 /// I2: the older object that wants the same StatefulSet and listener.

@@ -2,8 +2,9 @@
 //!
 //! | seen | then |
 //! |---|---|
+//! | the template has the listener of another object | nothing of this one is in it |
 //! | `onDelete: Restore`, and the template is not what it was | one patch back |
-//! | `onDelete: Keep`, and a broker's file advertises something | empty files: who restarts from now on advertises nothing more |
+//! | `onDelete: Keep`, or nobody knows what the template was, and a broker's file advertises something | empty files: who restarts from now on advertises nothing more |
 //! | Kubernetes itself restarts brokers | wait |
 //! | a broker advertises from its start what its file or template no longer says | the gate says who restarts next |
 //! | a broker does not answer | `ReleaseBlocked`: nobody knows what it advertises |
@@ -43,6 +44,10 @@ pub fn plan(
     plan: &mut Plan,
 ) {
     let (Some(set), Some(kafka)) = (&observed.stateful_set, &observed.kafka) else { return };
+    let in_template = template::before(&set.object).ok().flatten();
+    if in_template.is_some_and(|before| before.listener != listener.name) {
+        return;
+    }
     let road = Road { desired, listener, set, kafka, observed, memory };
     for ordinal in set.ordinals() {
         plan.brokers.insert(ordinal, Verdict::Releasing(road.unknown(ordinal)));
@@ -93,7 +98,9 @@ impl Road<'_> {
                 self.hold_all("the pod template becomes what it was", plan);
                 return true;
             }
-            return false;
+            if !template::refers_to_files(&self.set.object) {
+                return false;
+            }
         }
         let Some(present) = &self.observed.files else { return false };
         let files = file::empty(&self.set.object, Some(present));
@@ -147,7 +154,9 @@ impl Road<'_> {
     }
 
     fn finish(&self, plan: &mut Plan) {
-        let restored = self.listener.restore && self.set.manager.is_none();
+        let restored = self.listener.restore
+            && self.set.manager.is_none()
+            && !template::refers_to_files(&self.set.object);
         let target = match restored {
             true => template::forgotten(&self.set.object),
             false => template::strategy_returned(&self.set.object),

@@ -17,8 +17,10 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+
 use super::{
-    Action, Outside, Plan, SOON, Verdict,
+    Action, Outside, Plan, Problem, SOON, Verdict,
     desired::{Desired, WantedListener},
     listeners::still_told,
     memory::Memory,
@@ -191,7 +193,7 @@ impl Road<'_> {
 
     fn show_patch(
         &self,
-        target: &k8s_openapi::api::apps::v1::StatefulSet,
+        target: &StatefulSet,
         reason: Reason,
         text: &str,
         goals: &BTreeMap<Ordinal, &Goal>,
@@ -205,11 +207,7 @@ impl Road<'_> {
         target.metadata = self.set.object.metadata.clone();
         let strategy = self.set.object.spec.as_ref().and_then(|spec| spec.update_strategy.clone());
         target.spec.get_or_insert_default().update_strategy = strategy;
-        let patch = serde_json::to_string(&patch(&self.set.object, &target)).unwrap_or_default();
-        plan.outstanding.push(format!(
-            "kubectl -n {} patch statefulset {} --type=json -p '{patch}'",
-            self.desired.key.namespace, self.desired.stateful_set
-        ));
+        plan.outstanding.push(patch_in_words(self.desired, self.set, &target));
         for (ordinal, goal) in goals {
             if !self.in_force(*ordinal, goal) {
                 plan.wait(*ordinal, reason, text);
@@ -244,7 +242,7 @@ impl Road<'_> {
 
     fn change_template(
         &self,
-        target: k8s_openapi::api::apps::v1::StatefulSet,
+        target: StatefulSet,
         goals: &BTreeMap<Ordinal, &Goal>,
         missing: Option<Ordinal>,
         plan: &mut Plan,
@@ -374,6 +372,31 @@ impl Road<'_> {
     }
 }
 
+/// The user wants the listener another way now, or not at all, while our roll still holds the update strategy. It is
+/// returned when that restarts nobody; else Kubernetes would restart brokers without looking, so the user has the word.
+pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observed, plan: &mut Plan) {
+    let Some(set) = &observed.stateful_set else { return };
+    let ours = template::before(&set.object).ok().flatten().filter(|before| before.listener == listener.name);
+    let Some(target) = ours.and_then(|_| template::strategy_returned(&set.object)) else { return };
+    if !set.ordinals().any(|ordinal| outdated(set, observed, ordinal)) {
+        let what = "return the update strategy to the StatefulSet".to_owned();
+        return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
+    }
+    let text = format!(
+        "the restarts for listener {} are not wanted any more and were not finished, and updateStrategy of StatefulSet {} is still OnDelete; status.plan shows the patch that returns it, after which Kubernetes restarts the brokers of the older template",
+        listener.name, desired.stateful_set
+    );
+    plan.warnings.push(Problem::new(Reason::ManualStepsOutstanding, text));
+    plan.outstanding.push(patch_in_words(desired, set, &target));
+}
+
+/// What a user would type.
+fn patch_in_words(desired: &Desired, set: &StatefulSetView, target: &StatefulSet) -> String {
+    let patch = serde_json::to_string(&patch(&set.object, target)).unwrap_or_default();
+    let (namespace, name) = (&desired.key.namespace, &desired.stateful_set);
+    format!("kubectl -n {namespace} patch statefulset {name} --type=json -p '{patch}'")
+}
+
 /// The entry of a listener in the value that the broker has from its start.
 pub fn fixed_entry(view: &BrokerView, name: &str) -> Option<Endpoint> {
     let text = view.setting(ListenerSetting::AdvertisedListeners).fixed?;
@@ -466,5 +489,5 @@ impl Roll<'_> {
 /// Verdicts of brokers that restart are theirs to give.
 pub fn is_restarting(memory: &Memory, observed: &Observed, ordinal: Ordinal) -> Option<Verdict> {
     (memory.restarting(observed) == Some(ordinal))
-        .then(|| Verdict::Waiting(super::Problem::new(Reason::InProgress, "the broker restarts")))
+        .then(|| Verdict::Waiting(Problem::new(Reason::InProgress, "the broker restarts")))
 }

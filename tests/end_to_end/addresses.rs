@@ -128,6 +128,7 @@ fn scaling_down_and_up_again_loses_no_address() {
         world.brokers_registered(3).await;
         world.condition("Ready", "True", Duration::from_secs(120)).await;
         assert_eq!(world.ledger().values().map(|a| a.id.clone()).collect::<Vec<_>>(), before);
+        world.delete_stored_of_absent_broker(3).expect("as docs/dynamic.md has it");
     });
 }
 

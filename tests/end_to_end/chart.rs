@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lab::{cloud::FloatingIp, image::operator_image};
+use lab::{Cache, Paths, Progress, cloud::FloatingIp, image::operator_image};
 use serde_json::{Value, json};
 
 use crate::{
@@ -137,6 +137,41 @@ fn the_api_server_accepts_every_variant_of_the_chart() {
             assert!(told.lines().all(|line| line.ends_with("(server dry run)")), "{told}");
         }
     });
+}
+
+/// With the definitions that the Prometheus Operator itself has.
+#[test]
+fn monitors_and_alerts_are_made_where_their_kinds_exist_and_are_what_these_admit() {
+    // Before the lab's network is entered, from which no registry can be reached.
+    let cache = Cache::new(&Paths::from_environment());
+    let kinds = lab::prometheus::operator_kinds(&cache, &Progress::silent()).expect("the kinds");
+    in_lab("chart_monitors", async move |world| {
+        let kinds = kinds.to_string_lossy();
+        let kubectl = |args: &[&str]| world.lab.kubectl(args).unwrap_or_else(|error| panic!("{error}"));
+        let delete = ["delete", "--ignore-not-found", "--wait", "-f", &kinds];
+        kubectl(&delete);
+        assert_eq!(monitoring(world, "serviceMonitor"), Vec::<String>::new());
+        kubectl(&["create", "-f", &kinds]);
+        kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &kinds]);
+        for monitor in ["serviceMonitor", "podMonitor"] {
+            let made = monitoring(world, monitor);
+            assert_eq!(made.len(), 2, "{made:?}");
+        }
+        kubectl(&delete);
+    });
+}
+
+/// The objects of the Prometheus Operator that the chart makes on this API server, which takes each of them.
+fn monitoring(world: &World, monitor: &str) -> Vec<String> {
+    let on = json!({"enabled": true, "renderMode": "skipIfMissing"});
+    let values = json!({"crds": {"enabled": false}, monitor: on, "prometheusRule": on});
+    let render = ["template", "monitors", CHART, "--namespace", "default", "--no-hooks", "--values", "-"];
+    let helm = world.lab.command("helm").args(render).arg("--dry-run=server");
+    let manifest = helm.text_with_input(values.to_string().as_bytes()).expect("rendered");
+    let create = ["create", "--dry-run=server", "--validate=strict", "--output", "name", "-f", "-"];
+    let told = world.lab.command("kubectl").args(create).text_with_input(manifest.as_bytes());
+    let told = told.unwrap_or_else(|error| panic!("{error}\n{manifest}"));
+    told.lines().filter(|line| line.contains("monitoring.coreos.com")).map(str::to_owned).collect()
 }
 
 /// A chart as it may have been one version ago: the kind had one column less.

@@ -67,7 +67,19 @@ impl Installed {
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": self.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         });
-        // The brokers' namespace is as it is.
+        // One of a test before may still be on its way out. The brokers' namespace is as it is.
+        let phase = [
+            "get",
+            "namespace",
+            &self.namespace,
+            "--ignore-not-found",
+            "--output",
+            "jsonpath={.status.phase}",
+        ];
+        if self.lab.kubectl(&phase).is_ok_and(|phase| phase.trim() == "Terminating") {
+            let gone = ["wait", "--for=delete", "namespace", &self.namespace, "--timeout=60s"];
+            self.lab.kubectl(&gone).expect("the namespace goes");
+        }
         if self.lab.kubectl(&["get", "namespace", &self.namespace]).is_err() {
             let apply = self.lab.command("kubectl").args(["apply", "-f", "-"]);
             apply.text_with_input(namespace.to_string().as_bytes()).expect("a namespace can be made");
@@ -98,10 +110,18 @@ impl Installed {
         }
     }
 
-    /// Ends all pods at once; others come.
+    /// Ends all pods without warning; none comes before [`Installed::start`].
     pub fn kill(&self) {
+        self.kubectl(&["scale", "deployment", RELEASE, "--replicas=0"]);
         let all = ["delete", "pods", "--selector", "app.kubernetes.io/component=operator"];
         self.kubectl(&[&all[..], &["--grace-period=0", "--force"]].concat());
+    }
+
+    /// Lets the pods come again.
+    pub fn start(&self) {
+        self.kubectl(&["scale", "deployment", RELEASE, "--replicas=2"]);
+        self.kubectl(&["rollout", "status", "deployment", RELEASE, "--timeout=60s"]);
+        self.wait_until_one_leads();
     }
 
     /// The last lines of the pods' logs, for messages.

@@ -87,7 +87,8 @@ pub struct Case {
     others: Vec<Other>,
     /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
-    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`; else as the user wrote it.
+    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`
+    /// (the listener of another object is in it); else as the user wrote it.
     #[serde(default)]
     template: String,
     /// `empty`, `right`; else there are none.
@@ -530,10 +531,11 @@ impl Case {
             protocol: listener.security_protocol.to_string(),
             host: listener.advertised_host_template.as_deref(),
         };
-        let changed = || match template::state(&plain, None, &wanted) {
+        let changed_for = |wanted: &template::Wanted<'_>| match template::state(&plain, None, wanted) {
             Ok(State::Change(set)) => *set,
             other => panic!("{other:?}"),
         };
+        let changed = || changed_for(&wanted);
         let returned = || template::strategy_returned(&changed()).expect("its strategy was held");
         match self.template.as_str() {
             "" | "bitnami" => plain,
@@ -543,6 +545,15 @@ impl Case {
                 Ok(Some(set)) => set,
                 other => panic!("{other:?}"),
             },
+            "unmarked" => {
+                let mut set = returned();
+                set.metadata.annotations = None;
+                set
+            }
+            "of-another" => {
+                let other = template::Wanted { name: "OTHER", port: 9095, ..wanted.clone() };
+                template::strategy_returned(&changed_for(&other)).expect("its strategy was held")
+            }
             "reverted" => {
                 let mut set = plain.clone();
                 set.metadata.annotations = returned().metadata.annotations;

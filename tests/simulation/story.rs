@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kafka_external_access::{
     api::REPLACE_ANNOTATION,
     cloud::{CloudFault, FloatingIp},
-    domain::AddressId,
+    domain::{AccessKey, AddressId},
 };
 use serde_json::{Value, json};
 
@@ -349,10 +349,14 @@ impl World {
     }
 
     pub fn edit(&self, edit: impl FnOnce(&mut Value)) -> bool {
-        if self.api.access_now(&key()).is_none() {
+        self.edit_object(&key(), edit)
+    }
+
+    fn edit_object(&self, key: &AccessKey, edit: impl FnOnce(&mut Value)) -> bool {
+        if self.api.access_now(key).is_none() {
             return false;
         }
-        self.api.edit_access(&key(), |object| {
+        self.api.edit_access(key, |object| {
             let mut spec = serde_json::to_value(&object.spec).expect("a spec");
             edit(&mut spec);
             object.spec = parsed(spec);
@@ -448,15 +452,19 @@ impl World {
                 false => self.cloud.delete_by_hand(id),
             }
         }
-        if self.api.access_now(&rival_key()).is_some() {
+        // A controller may be gone for good.
+        let without_majority = |spec: &mut Value| {
+            if self.setup.listener == Listener::Restart {
+                spec["listener"]["allowUnavailable"] = json!(true);
+            }
+        };
+        if self.edit_object(&rival_key(), without_majority) {
             self.api.delete_access(&rival_key());
         }
         self.edit(|spec| {
             spec["mode"] = json!("Apply");
             spec["brokers"] = json!([]);
-            if self.setup.listener == Listener::Restart {
-                spec["listener"]["allowUnavailable"] = json!(true);
-            }
+            without_majority(spec);
         });
         if damage.lost && self.api.access_now(&key()).is_some() {
             self.api.edit_access(&key(), |object| {
@@ -499,6 +507,6 @@ impl World {
     }
 }
 
-pub fn rival_key() -> kafka_external_access::domain::AccessKey {
-    kafka_external_access::domain::AccessKey { name: "rival".into(), ..key() }
+pub fn rival_key() -> AccessKey {
+    AccessKey { name: "rival".into(), ..key() }
 }

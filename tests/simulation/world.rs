@@ -14,8 +14,8 @@ use kafka_external_access::{
     controller::{self, queue::WorkQueue, reconcile::Reconciler},
     domain::{AccessKey, AddressId, ClusterId, NodeId},
     kafka::{
-        Partition,
-        simulated::{BrokerFile, SimulatedBrokers},
+        ListenerSetting, Partition,
+        simulated::{BrokerFile, SimulatedBrokers, StartFailure},
     },
     observe::{Observer, Settings},
     report::{metrics::Metrics, objects::Objects},
@@ -474,7 +474,19 @@ impl World {
             let now = self.now();
             self.around().up.insert(ordinal, now);
         }
+        if matches!(started, Err(StartFailure::EndpointTaken { .. })) && self.ledger().went_without_set {
+            self.forget_stored(ordinal);
+        }
         started.is_ok()
+    }
+
+    /// People do as docs/dynamic.md says: what was stored for a broker by an object that ended without its StatefulSet
+    /// nobody else can take out.
+    fn forget_stored(&self, ordinal: u32) {
+        self.faults().count("StoredSettingsDeleted");
+        for setting in ListenerSetting::ALL {
+            self.kafka.store(node(ordinal), setting, None);
+        }
     }
 
     /// As the kubelet does: again and again while the pod is there.

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache::Cache;
-use crate::error::{Result, write_file};
+use crate::error::{Context, Result, write_file};
 use crate::process::text;
 use crate::progress::Progress;
 
@@ -165,6 +165,19 @@ fn go_install(package: &str, folder: &Path) -> Result<()> {
         package,
     ]);
     text(&mut command).map(drop)
+}
+
+/// Where the Go module proxy's copy of a module is unpacked.
+pub(crate) fn go_module(module: &str) -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Downloaded {
+        dir: PathBuf,
+    }
+    let told = text(go().args(["mod", "download", "-json", module]))?;
+    let downloaded: Downloaded =
+        serde_json::from_str(&told).to(|| format!("read what `go mod download {module}` tells"))?;
+    Ok(downloaded.dir)
 }
 
 fn go() -> Command {

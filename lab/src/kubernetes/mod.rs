@@ -5,6 +5,7 @@ mod control_plane;
 mod node;
 mod pki;
 
+pub(crate) use build::go_module;
 pub use build::{KUBERNETES, build, helm};
 pub use node::Image;
 pub use pki::Pki;

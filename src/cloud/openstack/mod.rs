@@ -68,4 +68,9 @@ impl Clouds for OpenStackClouds {
         open.insert(key, (credential.clone(), cloud.clone()));
         Ok(cloud)
     }
+
+    fn forget(&self, namespace: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(of, _, _), _| of != namespace);
+    }
 }

@@ -189,6 +189,12 @@ pub fn forgotten(set: &StatefulSet) -> Option<StatefulSet> {
     })
 }
 
+/// Its pods read their brokers' files: without the ConfigMap they would not start.
+pub fn refers_to_files(set: &StatefulSet) -> bool {
+    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.is_some_and(|pod| pod.volumes.iter().flatten().any(|volume| volume.name == VOLUME))
+}
+
 /// Our roll holds the update strategy.
 pub fn rolling(set: &StatefulSet) -> bool {
     before(set).ok().flatten().is_some_and(|kept| kept.strategy.is_some())

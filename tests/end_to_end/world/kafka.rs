@@ -190,6 +190,17 @@ impl World {
         self.kafka_tool("kafka.admin.ConfigCommand", &[&entity[..], args].concat())
     }
 
+    /// What docs/dynamic.md tells for a broker that does not run.
+    pub fn delete_stored_of_absent_broker(&self, broker: u32) -> Result<String, String> {
+        let id = broker.to_string();
+        let keys = "listeners,advertised.listeners,listener.security.protocol.map";
+        let client =
+            ["-n", NAMESPACE, "exec", "client", "--", "kafka-run-class.sh", "kafka.admin.ConfigCommand"];
+        let args = ["--zookeeper", "zookeeper:2181", "--entity-type", "brokers", "--entity-name", &id];
+        let alter = ["--alter", "--delete-config", keys];
+        self.lab.kubectl(&[&client[..], &args, &alter].concat()).map_err(|error| error.to_string())
+    }
+
     /// UIDs and restart counts of the brokers' pods: unchanged means that no broker was restarted.
     pub async fn broker_lives(&self) -> BTreeMap<String, (String, i32)> {
         let pods =

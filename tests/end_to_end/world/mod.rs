@@ -259,6 +259,10 @@ impl World {
 
     /// Starts the operator.
     pub fn start_operator(&mut self) {
+        if let Some(Running::Pods(installed)) = &self.operator {
+            installed.start();
+            return self.pass_a_second();
+        }
         if let Ok(scope) = std::env::var(HOW) {
             let (namespace, values) = installed::of_scope(&scope);
             return self.install_operator(namespace, &values);
@@ -296,7 +300,7 @@ impl World {
         }
     }
 
-    /// SIGKILL. Of an installed chart: the pods end without warning, and others come.
+    /// SIGKILL. Of an installed chart: of all pods.
     pub fn kill_operator(&mut self) {
         match self.operator.take() {
             Some(Running::Process(operator)) => operator.kill(),
