@@ -88,7 +88,7 @@ reasons! {
     KafkaUnreachable: "The broker does not answer on the internal listener.", "Check that the broker runs.";
     KafkaNeedsTLS: "The internal listener does not speak plain text.", "Set kafka.client.tls.";
     KafkaAuthenticationFailed: "Kafka refuses the operator's user.", "Set or correct kafka.client.sasl.";
-    KafkaNotAuthorized: "The operator's user lacks a right in Kafka.", "Grant DescribeConfigs and AlterConfigs on the cluster.";
+    KafkaNotAuthorized: "The operator's user lacks a right in Kafka.", "Grant Describe, DescribeConfigs and AlterConfigs on the cluster; with rollout: Restart also Describe and DescribeConfigs on every topic.";
     ListenerNotApplied: "The broker stored the listener but did not open it; it was removed again.", "See the broker's log; another process may hold the port.";
     ListenerShadowed: "A stored value of the broker hides a newer value of its configuration.", "Delete the stored key that the message names, or revert.";
     ListenerNameTaken: "The broker has a listener of that name already.", "Choose another listener name.";

@@ -7,6 +7,7 @@ use kafka_protocol::{
         BrokerId, DescribeConfigsRequest, DescribeQuorumRequest, MetadataRequest, TopicName,
         describe_configs_request::DescribeConfigsResource,
         describe_quorum_request::{PartitionData, TopicData},
+        metadata_request::MetadataRequestTopic,
         metadata_response::MetadataResponseTopic,
     },
     protocol::{Request, StrBytes},
@@ -26,12 +27,19 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Kafka's own default of `controller.quorum.fetch.timeout.ms`: who is that far behind is not followed by the leader.
 const CAUGHT_UP_WITHIN_MS: i64 = 2000;
 
-/// Asks the broker about its cluster: three requests (two where ZooKeeper keeps the metadata).
+/// A name that no topic has. Who may describe every topic is told that it does not exist, everybody else that he may not
+/// know (`TOPIC_AUTHORIZATION_FAILED`).
+const NO_TOPIC: &str = "kafka-external-access.no-topic";
+const UNKNOWN_TOPIC: i16 = 3;
+
+/// Asks the broker about its cluster: four requests (three where ZooKeeper keeps the metadata). Who may not describe every
+/// topic gets an error: a list of all topics leaves out the others without a word.
 pub(super) async fn cluster(
     connection: &mut Connection,
     times: &mut Times,
 ) -> Result<ClusterState, KafkaError> {
     let at = Step::Metadata;
+    sees_every_topic(connection, times).await?;
     let reply = connection.ask(at, "Metadata", &MetadataRequest::default().with_topics(None), times).await?;
     check(at, reply.error_code, None)?;
     let minimum = minimum_in_sync(connection, &reply.topics, times).await?;
@@ -42,6 +50,18 @@ pub(super) async fn cluster(
     let controller = (reply.controller_id.0 >= 0).then_some(NodeId(reply.controller_id.0));
     let partitions = reply.topics.iter().flat_map(|topic| partitions(topic, &minimum)).collect();
     Ok(ClusterState { partitions, controller, quorum })
+}
+
+async fn sees_every_topic(connection: &mut Connection, times: &mut Times) -> Result<(), KafkaError> {
+    let at = Step::Metadata;
+    let name = Some(TopicName(StrBytes::from_static_str(NO_TOPIC)));
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(name)]))
+        .with_allow_auto_topic_creation(false);
+    let reply = connection.ask(at, "Metadata", &request, times).await?;
+    let code = reply.topics.first().map(|topic| topic.error_code).filter(|code| *code != UNKNOWN_TOPIC);
+    let right = "Describe and DescribeConfigs on every topic (--topic '*'); without that the topics that a restart would hurt are not seen";
+    check(at, code.unwrap_or(0), Some(&StrBytes::from_static_str(right)))
 }
 
 fn name_of(topic: &MetadataResponseTopic) -> String {

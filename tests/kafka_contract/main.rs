@@ -2,6 +2,7 @@
 //!
 //! Needs root (a network namespace for each test), `ip`, `setpriv`, Java 17 and Maven.
 
+mod authorized;
 mod faults;
 mod real;
 mod secured;
