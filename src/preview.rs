@@ -54,10 +54,7 @@ pub struct PlanArgs {
     /// Which cluster; the namespace where the file does not name it
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
-    #[arg(long, env = "KEA_CLUSTER_ID")]
-    pub cluster_id: Option<String>,
-    /// Where the operator runs
+    /// What the operator was told
     #[command(flatten)]
     pub operator: OperatorArgs,
     /// What the cloud charges
@@ -154,8 +151,10 @@ pub async fn look(
     told: Told,
     topics: bool,
 ) -> Result<Look, PlanError> {
-    let kubernetes: Arc<dyn Kubernetes> = Arc::new(KubeApi::new(cluster.client.clone(), Vec::new()));
-    let object = object(subject, &*kubernetes, &cluster.namespace).await?;
+    let own = KubeApi::new(cluster.client.clone(), vec![cluster.namespace.clone()]);
+    let object = object(subject, &own, &cluster.namespace).await?;
+    let namespace = object.metadata.namespace.as_deref().unwrap_or(&cluster.namespace);
+    let kubernetes: Arc<dyn Kubernetes> = Arc::new(cluster.for_a_look(namespace).await);
     let id = match &told.cluster_id {
         Some(id) => ClusterId::new(id),
         None => ClusterId::new(kubernetes.cluster_uid().await?.as_str()),
@@ -191,7 +190,7 @@ async fn shown(args: &PlanArgs) -> Result<(String, bool), PlanError> {
     let cluster = args.cluster.open().await.map_err(PlanError::Cluster)?;
     let subject = Subject { name: args.name.as_deref(), filename: args.filename.as_deref() };
     let told = Told {
-        cluster_id: args.cluster_id.clone(),
+        cluster_id: args.operator.cluster_id.clone(),
         prices: args.prices.prices(),
         reach: args.reach.reach(),
         operator_namespace: args.operator.operator_namespace.clone(),

@@ -173,6 +173,9 @@ fn every_link_leads_somewhere() {
                 file => page.parent().expect("a folder").join(file),
             };
             assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            // The book has the pages of docs and nothing else.
+            let leaves = page.starts_with(docs()) && file.starts_with("..");
+            assert!(!leaves, "{}: {link} leads out of the book", page.display());
             if let Some(part) = part {
                 let there = anchors(&fs::read_to_string(&target).expect("a page"));
                 assert!(there.contains(part), "{}: {link} has no such heading", page.display());

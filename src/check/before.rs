@@ -52,7 +52,7 @@ pub async fn categories(cluster: &Cluster) -> Vec<Category> {
         Ok(Some(_)) => server.good(format!("CustomResourceDefinition {CRD} is installed")),
         Ok(None) => server.warn(
             format!("CustomResourceDefinition {CRD} is not installed yet"),
-            "kafka-external-access crd | kubectl apply --server-side -f -",
+            "The chart brings it. Without Helm: kafka-external-access crd | kubectl apply --server-side -f -",
         ),
         Err(error) => server.warn(
             format!(

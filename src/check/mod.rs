@@ -56,7 +56,7 @@ pub struct CheckArgs {
     /// Which addresses of clouds may be called
     #[command(flatten)]
     pub reach: ReachArgs,
-    /// Where the operator runs
+    /// What the operator was told
     #[command(flatten)]
     pub operator: OperatorArgs,
     /// How this machine talks to the brokers, with --bootstrap
@@ -103,9 +103,23 @@ async fn looked(args: &CheckArgs) -> Result<Vec<Category>, String> {
     }
     let subject = Subject { name: args.name.as_deref(), filename: args.filename.as_deref() };
     if args.name.is_some() || args.filename.is_some() {
-        let operator_namespace = args.operator.operator_namespace.clone();
-        let told = Told { reach: args.reach.reach(), operator_namespace, ..Told::default() };
-        let looked = look(&cluster, &subject, told, true).await.map_err(|error| error.to_string())?;
+        let operator = args.operator.clone();
+        let told = Told {
+            reach: args.reach.reach(),
+            operator_namespace: operator.operator_namespace,
+            cluster_id: operator.cluster_id,
+            prices: None,
+        };
+        let looked = match look(&cluster, &subject, told, true).await {
+            Ok(looked) => looked,
+            Err(error) if args.pre => {
+                let mut object = Category::new("the object");
+                object.bad(error.to_string(), "Correct it, then look again.");
+                categories.push(object);
+                return Ok(categories);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         let quota = quota::of(&looked).await;
         categories.extend(inside::categories(&inside::Looked {
             desired: &looked.desired,

@@ -8,7 +8,7 @@ use kube::{Client, config::KubeConfigOptions};
 use crate::{
     api::KafkaExternalAccess,
     domain::{AccessKey, innermost},
-    kubernetes::{Kubernetes, api::KubeApi},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, api::KubeApi},
 };
 
 /// Which cluster, and where in it.
@@ -25,9 +25,12 @@ pub struct ClusterArgs {
     pub kubeconfig: Option<PathBuf>,
 }
 
-/// Where the operator runs
+/// What the operator was told at its start, as far as it decides what it would do
 #[derive(Args, Clone, Debug)]
 pub struct OperatorArgs {
+    /// Identity of this cluster in owner markers. Default: the UID of namespace kube-system
+    #[arg(long, env = "KEA_CLUSTER_ID")]
+    pub cluster_id: Option<String>,
     /// Namespace of the operator, which the Secrets of classes are in
     #[arg(long, env = "KEA_OPERATOR_NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
@@ -64,6 +67,18 @@ impl ClusterArgs {
 }
 
 impl Cluster {
+    /// What the operator would read for an object of this namespace: the whole cluster, or, where this account may list
+    /// objects there only, that namespace.
+    pub async fn for_a_look(&self, namespace: &str) -> KubeApi {
+        let everywhere = KubeApi::new(self.client.clone(), Vec::new()).before_installation();
+        match everywhere.accesses().await {
+            Err(KubernetesError { fault: KubernetesFault::Forbidden(_), .. }) => {
+                KubeApi::new(self.client.clone(), vec![namespace.to_owned()]).before_installation()
+            }
+            _ => everywhere,
+        }
+    }
+
     /// The named object, or all of the namespace, or of the cluster.
     pub async fn objects(&self, name: Option<&str>, all: bool) -> Result<Vec<KafkaExternalAccess>, String> {
         let namespaces = if all { Vec::new() } else { vec![self.namespace.clone()] };

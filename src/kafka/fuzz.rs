@@ -236,6 +236,12 @@ mod tests {
             .with_topics(vec![topic])
     }
 
+    /// What is told of a name that no topic has.
+    fn no_topic() -> MetadataResponse {
+        let topic = MetadataResponseTopic::default().with_error_code(3);
+        MetadataResponse::default().with_topics(vec![topic])
+    }
+
     fn settings(key: &'static str, value: &'static str) -> DescribeConfigsResponse {
         let synonym = DescribeConfigsSynonym::default()
             .with_name(key.into())
@@ -336,7 +342,7 @@ mod tests {
             (
                 "conversation",
                 "cluster",
-                start().with(9, &topics()).with(4, &minimum).with(1, &quorum()).after(1),
+                start().with(9, &no_topic()).with(9, &topics()).with(4, &minimum).with(1, &quorum()).after(1),
             ),
             ("conversation", "alter", start().with(1, &altered()).after(2)),
             (

@@ -40,12 +40,20 @@ pub struct KubeApi {
     client: Client,
     /// Empty: the whole cluster.
     namespaces: Vec<String>,
+    /// Where the kind is not there, there are no objects of it.
+    before_installation: bool,
 }
 
 impl KubeApi {
     /// Serves these namespaces; none named means all.
     pub fn new(client: Client, namespaces: Vec<String>) -> Self {
-        Self { client, namespaces }
+        Self { client, namespaces, before_installation: false }
+    }
+
+    /// Looks at a cluster that may not know the kind yet. An operator never does: to it a list that fails is no list.
+    #[must_use]
+    pub fn before_installation(self) -> Self {
+        Self { before_installation: true, ..self }
     }
 
     fn namespaced<K>(&self, namespace: &str) -> Api<K>
@@ -181,16 +189,17 @@ impl Kubernetes for KubeApi {
     }
 
     async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
-        let operation = "list KafkaExternalAccess objects";
-        let all = ListParams::default();
-        if self.namespaces.is_empty() {
-            let api: Api<KafkaExternalAccess> = Api::all(self.client.clone());
-            return Ok(limited(operation, api.list(&all)).await?.items);
-        }
         let mut found = Vec::new();
-        for namespace in &self.namespaces {
-            let api: Api<KafkaExternalAccess> = self.namespaced(namespace);
-            found.extend(limited(operation, api.list(&all)).await?.items);
+        let of_namespaces = self.namespaces.iter().map(|namespace| self.namespaced(namespace));
+        let everywhere = self.namespaces.is_empty().then(|| Api::all(self.client.clone()));
+        for api in of_namespaces.chain(everywhere) {
+            let api: Api<KafkaExternalAccess> = api;
+            match limited("list KafkaExternalAccess objects", api.list(&ListParams::default())).await {
+                Ok(list) => found.extend(list.items),
+                Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) if self.before_installation => {
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{of_kind, only, refusal, rendered};
+use crate::helm::{CHART, Helm, of_kind, only, refusal, rendered};
 
 fn names<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a str> {
     of_kind(objects, kind)
@@ -104,6 +104,24 @@ fn a_scope_that_cannot_work_is_refused_with_what_to_do() {
     assert!(none.contains("watch/namespaces") || none.contains("watch.namespaces"), "{none}");
     let both = refusal(&json!({"watch": {"scope": "Cluster", "namespaces": ["a"]}}));
     assert!(both.contains("watch/namespaces") || both.contains("watch.namespaces"), "{both}");
+}
+
+#[test]
+fn without_rbac_the_notes_have_every_rule_that_the_roles_would_have() {
+    let values = |create: bool| json!({"rbac": {"create": create, "kubelets": true}});
+    let install = ["install", "r", CHART, "--namespace", "n", "--dry-run=client", "--values", "-"];
+    let notes = Helm::new().text(&install, &values(false).to_string()).expect("a dry run");
+    let notes = notes.split_once("No roles were made").expect("notes").1;
+    let objects = rendered(&values(true));
+    let roles = of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role"));
+    // Those of the pod of `helm test` are its own.
+    let roles = roles.filter(|role| role["metadata"]["annotations"].is_null());
+    for rule in roles.flat_map(|role| role["rules"].as_array().expect("rules")) {
+        for resource in rule["resources"].as_array().expect("resources") {
+            let resource = resource.as_str().expect("a name");
+            assert!(notes.contains(resource), "{resource} is not in\n{notes}");
+        }
+    }
 }
 
 #[test]

@@ -105,6 +105,12 @@ fn a_typing_mistake_is_refused() {
         (json!({"image": {"registri": "x"}}), "registri"),
         (json!({"watch": {"scope": "cluster"}}), "scope"),
         (json!({"driftInterval": "5 minutes"}), "driftInterval"),
+        // What the program would not start with.
+        (json!({"driftInterval": "1h"}), "driftInterval"),
+        (json!({"metricsInterval": "500ms"}), "metricsInterval"),
+        (json!({"leaderElection": {"leaseDuration": "0s"}}), "leaseDuration"),
+        (json!({"prices": {"currency": "EUR", "gb": "0.0000001"}}), "gb"),
+        (json!({"prices": {"gb": "0.1"}}), "prices.currency"),
         (json!({"image": {"digest": "sha256:1"}}), "digest"),
         (json!({"serviceMonitor": {"renderMode": "always"}}), "renderMode"),
         (json!({"replicaCount": "2"}), "replicaCount"),

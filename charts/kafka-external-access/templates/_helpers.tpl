@@ -135,6 +135,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
 {{- fail "serviceMonitor and podMonitor are both enabled: every metric would be read twice" }}
 {{- end }}
+{{- if and (not .Values.prices.currency) (or .Values.prices.addressHour .Values.prices.mbpsHour .Values.prices.gb) -}}
+{{- fail "prices are given without prices.currency" }}
+{{- end }}
 {{- if and .Values.hosts.enabled (eq (int .Values.hosts.port) (int .Values.httpPort)) -}}
 {{- fail "hosts.port and httpPort are the same port" }}
 {{- end }}
