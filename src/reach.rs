@@ -114,10 +114,22 @@ impl Reach {
     /// # Errors
     /// Why not.
     pub fn may_call(&self, host: &str, address: IpAddr) -> Result<(), NotCalled> {
-        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+        let within =
+            |networks: &[IpNet], address: IpAddr| networks.iter().any(|network| network.contains(&address));
+        // An IPv4 host by another spelling is the same host to whoever connects.
+        let inner = match address {
+            IpAddr::V6(address) => embedded(address).map(IpAddr::V4),
+            IpAddr::V4(_) => None,
+        };
+        let denied =
+            [Some(address), inner].into_iter().flatten().any(|address| within(&self.denied, address));
         let kind = match never_a_host(address) {
-            _ if within(&self.allowed) => return Ok(()),
-            _ if within(&self.denied) => "in a network that the administrator denies",
+            _ if within(&self.allowed, address)
+                && !inner.is_some_and(|inner| within(&self.denied, inner)) =>
+            {
+                return Ok(());
+            }
+            _ if denied => "in a network that the administrator denies",
             Some(kind) => kind,
             None => return Ok(()),
         };
@@ -144,6 +156,19 @@ mod tests {
 
     fn kind(address: &str) -> Option<&'static str> {
         never_a_host(address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_denied_network_is_denied_in_every_spelling() {
+        let net = |text: &str| text.parse::<IpNet>().expect("a network");
+        let reach = Reach { allowed: vec![], denied: vec![net("10.96.0.0/12")] };
+        for address in ["10.96.0.1", "::ffff:10.96.0.1", "::10.96.0.1", "64:ff9b::a60:1", "2002:a60:1::"] {
+            let refusal = reach.may_call("cloud", address.parse().expect("an address")).expect_err(address);
+            assert!(refusal.to_string().contains("administrator denies"), "{refusal}");
+        }
+        assert_eq!(reach.may_call("cloud", "::ffff:10.0.0.1".parse().expect("an address")), Ok(()));
+        let open = Reach { allowed: vec![net("::/0")], ..reach };
+        assert!(open.may_call("cloud", "::ffff:10.96.0.1".parse().expect("an address")).is_err());
     }
 
     #[test]

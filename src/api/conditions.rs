@@ -48,6 +48,7 @@ reasons! {
     NamespaceNotAllowed: "The class does not allow this namespace (any more); nothing new is bound and nothing is released.", "Let the platform team add the namespace to the class.";
     SecretNotFound: "The Secret with the credential does not exist.", "Create it in the namespace of this object; that of a class is the platform team's.";
     SecretMalformed: "The Secret cannot be used as it is written.", "Correct the key that the message names.";
+    TooManyBrokers: "The StatefulSet has more replicas than an object can serve.", "An object serves up to 128 brokers.";
     HostNetworkRefused: "The pods use the node's network, so an address would expose the node.", "Run the brokers without hostNetwork.";
     Programmed: "Cloud and Kafka agree with the spec.", "";
     InProgress: "Steps are outstanding; status.plan lists them.", "";
@@ -100,6 +101,7 @@ reasons! {
     RestartBlocked: "A broker must restart, and now that could cost a partition its availability.", "Remove the cause that the message names; the restarts then go on.";
     TemplateReverted: "Somebody took the listener out of the pod template; it is not put back.", "Merge the patch in status.plan into the manifest that is applied.";
     DynamicLeftovers: "Listener settings are stored in Kafka, and a migration to KRaft would carry them along.", "Set rollout: Restart, which moves them into the pod template.";
+    FilesTaken: "A ConfigMap that the operator has not made has the name that the brokers' files need.", "Rename it; with rollout: Restart the ConfigMap STATEFULSET-external-access is the operator's.";
     ListenerSettingsNotUnderstood: "The listener settings cannot be read from the pod template.", "Choose rollout: Manual.";
     ManualStepsOutstanding: "rollout is Manual: status.plan shows what to change.", "Apply the steps; the operator sees when they are done.";
     Advertised: "The broker advertises its address.", "";

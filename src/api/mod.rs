@@ -307,7 +307,9 @@ pub struct BrokerOverride {
     #[schemars(
         with = "Option<String>",
         length(min = 7, max = 15),
-        regex(pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])$")
+        regex(
+            pattern = r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$"
+        )
     )]
     pub address: Option<Ipv4Addr>,
     /// Name to advertise for this broker instead of its address.

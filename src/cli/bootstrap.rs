@@ -194,7 +194,13 @@ impl Endpoint<'_> {
 
     fn flink(&self, topic: &str) -> String {
         let mut options = own(&[("connector", "kafka"), ("topic", topic)]);
-        options.extend(self.java().into_iter().map(|(key, value)| (format!("properties.{key}"), value)));
+        // The jar for SQL has Kafka's classes under a name of its own.
+        let shaded = |value: String| match value.strip_prefix("org.apache.kafka.") {
+            Some(class) => format!("org.apache.flink.kafka.shaded.org.apache.kafka.{class}"),
+            None => value,
+        };
+        options
+            .extend(self.java().into_iter().map(|(key, value)| (format!("properties.{key}"), shaded(value))));
         options.extend(own(&[
             ("properties.group.id", "GROUP"),
             ("scan.startup.mode", "earliest-offset"),

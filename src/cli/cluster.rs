@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kube::{Client, config::KubeConfigOptions};
+use kube::{Client, config::KubeConfigOptions, core::error_boundary::InvalidObject};
 
 use crate::{
     api::KafkaExternalAccess,
     domain::{AccessKey, innermost},
-    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, api::KubeApi},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, Listed, api::KubeApi},
 };
 
 /// Which cluster, and where in it.
@@ -84,10 +84,20 @@ impl Cluster {
         let namespaces = if all { Vec::new() } else { vec![self.namespace.clone()] };
         let kubernetes = KubeApi::new(self.client.clone(), namespaces);
         let Some(name) = name else {
-            return kubernetes.accesses().await.map_err(|error| error.to_string());
+            let listed = kubernetes.accesses().await.map_err(|error| error.to_string())?;
+            return Ok(listed.into_iter().filter_map(readable).collect());
         };
         let key = AccessKey { namespace: self.namespace.clone(), name: name.to_owned() };
         let object = kubernetes.access(&key).await.map_err(|error| error.to_string())?;
         object.map(|object| vec![object]).ok_or_else(|| format!("there is no KafkaExternalAccess {key}"))
     }
+}
+
+/// One that cannot be read is told, and keeps no other from being shown.
+fn readable(listed: Listed) -> Option<KafkaExternalAccess> {
+    let unreadable = |InvalidObject { metadata, error }| {
+        let of = |part: Option<String>| part.unwrap_or_default();
+        eprintln!("{}/{} cannot be read: {error}", of(metadata.namespace), of(metadata.name));
+    };
+    listed.0.map_err(unreadable).ok()
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | the object, its StatefulSet, that one's pods, ConfigMaps of the operator, events about them | Secrets: they are not read at all |
 //! | names of environment variables; values of those that make listeners | all other values |
-//! | commands and arguments | those that carry a password, a token or a JAAS line |
+//! | commands and arguments | those that carry a password, a key, a token or a JAAS line |
+//! | names of probes' headers and of volumes' attributes | their values |
+//! | how a container ended | its last message, which may be lines of its log |
 //! | names of annotations and the operator's own | values of all others (`last-applied-configuration` repeats the manifest) |
 
 use std::{path::PathBuf, process::ExitCode};
@@ -137,7 +139,18 @@ where
 
 const REDACTED: &str = "(left out)";
 /// Where they stand, a secret may stand as well.
-const TELLTALE: [&str; 6] = ["password", "passwd", "secret", "token", "jaas", "credential"];
+const TELLTALE: [&str; 10] = [
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "jaas",
+    "credential",
+    "private key",
+    "keystore.key",
+    "authorization",
+    "apikey",
+];
 
 fn telltale(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
@@ -163,6 +176,14 @@ pub fn redacted(value: &Value) -> Value {
                     ("annotations", Value::Object(annotations)) => annotations_of(annotations),
                     ("env", Value::Array(variables)) => variables.iter().map(variable).collect(),
                     ("command" | "args", Value::Array(words)) => words.iter().map(word).collect(),
+                    ("httpHeaders", Value::Array(headers)) => headers.iter().map(header).collect(),
+                    ("volumeAttributes", Value::Object(attributes)) => hidden(attributes),
+                    // The last lines of the log, where the container asks for that.
+                    ("terminated", Value::Object(state)) if state.contains_key("message") => {
+                        let mut state = state.clone();
+                        state.insert("message".to_owned(), json!(REDACTED));
+                        Value::Object(state)
+                    }
                     _ => redacted(value),
                 };
                 Some((key.clone(), value))
@@ -191,6 +212,14 @@ fn variable(variable: &Value) -> Value {
     }
 }
 
+fn header(header: &Value) -> Value {
+    json!({"name": header["name"], "value": REDACTED})
+}
+
+fn hidden(values: &serde_json::Map<String, Value>) -> Value {
+    Value::Object(values.keys().map(|key| (key.clone(), json!(REDACTED))).collect())
+}
+
 fn word(word: &Value) -> Value {
     if word.as_str().is_some_and(telltale) { json!(REDACTED) } else { word.clone() }
 }
@@ -211,7 +240,10 @@ mod tests {
                 {"name": "FROM", "valueFrom": {"secretKeyRef": {"name": "kafka", "key": "password"}}},
             ],
             "command": ["sh", "-c", format!("exec kafka --override ssl.keystore.password={CANARY}")],
-            "args": ["--override", "listeners=INTERNAL://:9092", format!("JAAS={CANARY}")]});
+            "args": ["--override", "listeners=INTERNAL://:9092", format!("JAAS={CANARY}"),
+                format!("ssl.keystore.key=-----BEGIN PRIVATE KEY-----{CANARY}")],
+            "livenessProbe": {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": CANARY}]}},
+            "lastState": {"terminated": {"exitCode": 1, "message": CANARY}}});
         let set = json!({
             "kind": "StatefulSet",
             "metadata": {
@@ -221,7 +253,8 @@ mod tests {
                     "kafkaaccess.dev/before": "{\"listeners\":\"INTERNAL://:9092\"}",
                     "kafkaaccess.dev/odd": format!("password={CANARY}"),
                 }},
-            "spec": {"template": {"spec": {"containers": [container.clone()], "initContainers": [container]}}},
+            "spec": {"template": {"spec": {"containers": [container.clone()], "initContainers": [container],
+                "volumes": [{"name": "v", "csi": {"driver": "d", "volumeAttributes": {"key": CANARY}}}]}}},
         });
         let text = text(&[set]).expect("YAML");
         assert!(!text.contains(CANARY), "{text}");

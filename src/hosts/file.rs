@@ -51,6 +51,9 @@ pub fn change<E>(
 ) -> Result<bool, FileError<E>> {
     let machine = |error| FileError::Machine { path: path.to_owned(), error };
     let real = fs::canonicalize(path).map_err(machine)?;
+    // Of several of these programs on a machine one changes the file at a time; it ends with the opened folder.
+    let folder = File::open(real.parent().unwrap_or(Path::new("/"))).map_err(machine)?;
+    folder.lock().map_err(machine)?;
     for _ in 0..TRIES {
         let before = fs::read(&real).map_err(machine)?;
         let edited = edit(&before);

@@ -72,6 +72,9 @@ pub struct HostsArgs {
     /// Do not ask the brokers from here who they are: what the operator saw is enough
     #[arg(long, env = "KEA_HOSTS_TRUST_STATUS")]
     pub trust_status: bool,
+    /// Take only names under these domains, for example ydata.svc,ydata.svc.cluster.local. Default: any name with a dot
+    #[arg(long, env = "KEA_HOSTS_NAMES_UNDER", value_delimiter = ',')]
+    pub names_under: Vec<String>,
     /// Whom it asks
     #[command(flatten)]
     pub endpoint: EndpointArgs,
@@ -125,6 +128,14 @@ fn ended(result: Result<bool, HostsError>) -> ExitCode {
 }
 
 impl HostsArgs {
+    fn admits(&self, pair: &Pair) -> bool {
+        let under = |domain: &String| {
+            let head = pair.name.strip_suffix(domain.trim_start_matches('.'));
+            head.is_some_and(|head| head.ends_with('.'))
+        };
+        self.names_under.is_empty() || self.names_under.iter().any(under)
+    }
+
     fn remove(&self) -> Result<(), HostsError> {
         let changed = file::change(&self.file, |text| block::without(text, &self.object).map(Some))?;
         let said = if changed { "removed" } else { "there was none" };
@@ -261,6 +272,9 @@ impl Keeper {
         let mut asked = Vec::new();
         for named in &names.pairs {
             match named.pair() {
+                Ok(pair) if !self.args.admits(&pair) => {
+                    told.push(format!("left out: {pair} is not under --names-under"))
+                }
                 Ok(pair) => asked.push(async move {
                     let answer = self.ask(&pair, named.broker).await;
                     (pair, answer)
@@ -319,6 +333,20 @@ mod tests {
 
     fn pair(text: &str) -> Pair {
         text.parse().expect("a pair")
+    }
+
+    #[test]
+    fn names_under_a_domain_are_those_with_more_labels_in_front() {
+        let admits = |under: &str, name: &str| {
+            let line = ["hosts", "n/kafka", "--names-under", under];
+            let command = HostsArgs::augment_args(clap::Command::new("hosts"));
+            let matches = command.try_get_matches_from(line).expect("accepted");
+            let args = <HostsArgs as clap::FromArgMatches>::from_arg_matches(&matches).expect("arguments");
+            args.admits(&pair(&format!("10.0.0.1 {name}")))
+        };
+        assert!(admits("n.svc,n.svc.cluster.local", "kafka-0.kafka.n.svc.cluster.local"));
+        assert!(admits(".n.svc", "kafka-0.kafka.n.svc"));
+        assert!(!admits("n.svc", "deb.debian.org") && !admits("n.svc", "kafka.other-n.svc"));
     }
 
     #[test]

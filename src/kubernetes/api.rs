@@ -19,7 +19,7 @@ use serde_json::json;
 use tracing::{Instrument, Span};
 
 use super::{
-    Kubernetes, KubernetesError, KubernetesFault,
+    Kubernetes, KubernetesError, KubernetesFault, Listed,
     stats::{NodeStats, Summary},
 };
 use crate::{
@@ -188,12 +188,12 @@ impl Kubernetes for KubeApi {
         self.read("read the KafkaExternalAccess", &key.namespace, &key.name).await
     }
 
-    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
+    async fn accesses(&self) -> Result<Vec<Listed>, KubernetesError> {
         let mut found = Vec::new();
         let of_namespaces = self.namespaces.iter().map(|namespace| self.namespaced(namespace));
         let everywhere = self.namespaces.is_empty().then(|| Api::all(self.client.clone()));
         for api in of_namespaces.chain(everywhere) {
-            let api: Api<KafkaExternalAccess> = api;
+            let api: Api<Listed> = api;
             match limited("list KafkaExternalAccess objects", api.list(&ListParams::default())).await {
                 Ok(list) => found.extend(list.items),
                 Err(KubernetesError { fault: KubernetesFault::NotFound, .. }) if self.before_installation => {

@@ -10,6 +10,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, Secret},
     events::v1::Event,
 };
+use kube::core::DeserializeGuard;
 
 pub mod api;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +23,9 @@ use crate::{
     seams::WritePermit,
 };
 
+/// An object of a list, or what can be told of one that cannot be read: its metadata.
+pub type Listed = DeserializeGuard<KafkaExternalAccess>;
+
 /// The API server.
 ///
 /// Every write is conditional on a `resourceVersion` where another writer could be overwritten; a lost race is
@@ -30,8 +34,9 @@ use crate::{
 pub trait Kubernetes: Send + Sync {
     /// One object, read now. `None`: it does not exist.
     async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError>;
-    /// All objects that the operator serves (cluster-wide, or of its namespaces). A complete list or an error.
-    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError>;
+    /// All objects that the operator serves (cluster-wide, or of its namespaces). A complete list or an error; one that
+    /// cannot be read (a field of another version) exists all the same, and keeps no other from being served.
+    async fn accesses(&self) -> Result<Vec<Listed>, KubernetesError>;
     /// All classes; none where their kind is not installed, or the operator serves single namespaces only.
     async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError>;
     /// The labels of a namespace.
@@ -161,5 +166,29 @@ impl KubernetesError {
             KubernetesFault::Forbidden(_) | KubernetesFault::Invalid(_) => ErrorClass::Terminal,
             KubernetesFault::Unavailable(_) => ErrorClass::Transient,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{ResourceExt, core::ObjectList};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_keeps_no_other_from_being_listed() {
+        let object = |name: &str, address: &str| {
+            json!({
+                "apiVersion": "kafkaaccess.dev/v1alpha1", "kind": "KafkaExternalAccess",
+                "metadata": {"name": name, "namespace": "n", "uid": name},
+                "spec": {"kafka": {"statefulSet": {"name": "kafka"}}, "brokers": [{"ordinal": 0, "address": address}]},
+            })
+        };
+        let items = [object("bad", "203.0.113.09"), object("good", "203.0.113.9")];
+        let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
+        let list: ObjectList<Listed> = serde_json::from_value(list).expect("a list");
+        let read = list.items.iter().map(|item| (item.name_any(), item.0.is_ok()));
+        assert_eq!(read.collect::<Vec<_>>(), [("bad".to_owned(), false), ("good".to_owned(), true)]);
     }
 }

@@ -9,7 +9,7 @@
 //! | advertises the wanted endpoint under the wanted name | in force |
 //! | is being migrated to KRaft, or is there with our settings still stored | refused: `rollout: Restart` moves them out first |
 //! | is in KRaft mode | refused: needs a restart (KAFKA-18405, KAFKA-13835) |
-//! | binds one of its listeners to an address of a pod or node | refused: a stored copy would outlive that address |
+//! | binds one of its listeners to an address, or advertises its pod's or node's | refused: a stored copy would outlive that address |
 //! | has the name, or the port, for another listener in its file | refused |
 //! | something else listens on the port in the pod | refused: the broker would store it and fail to bind |
 //! | another broker advertises the endpoint, live or stored | refused: the broker could not register at its next start |
@@ -69,6 +69,16 @@ pub enum Refusal {
         /// The address.
         host: String,
     },
+    /// A listener advertises an address that will vanish.
+    #[error(
+        "listener {listener} of the broker advertises {host}, which goes with its pod; advertise a name ({listener}://$(POD_NAME).SERVICE.NAMESPACE.svc:PORT)"
+    )]
+    PodAddressTold {
+        /// The listener.
+        listener: String,
+        /// The address.
+        host: String,
+    },
     /// The configuration file has a listener of that name with other values.
     #[error("the broker's configuration has a listener {0} already")]
     NameTaken(String),
@@ -107,15 +117,23 @@ impl From<InvalidListener> for Refusal {
     }
 }
 
-/// Decides for one broker. `others` are the other brokers' views; `port_busy`: something accepts TCP there although the
-/// listener is not in force.
+/// What is known of the pod that the broker runs in.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Something accepts TCP at the listener's port although the listener is not in force.
+    pub port_busy: bool,
+    /// Addresses that go with the pod: its own, and its node's.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Decides for one broker. `others` are the other brokers' views.
 pub fn decide<'a>(
     own: &BrokerView,
     others: impl Iterator<Item = &'a BrokerView>,
     wanted: &Wanted<'_>,
-    port_busy: bool,
+    around: &Surroundings,
 ) -> Decision {
-    match changes(own, others, wanted, port_busy) {
+    match changes(own, others, wanted, around) {
         Ok(changes) if changes.is_empty() => Decision::InForce,
         Ok(changes) => Decision::Change(changes),
         Err(refusal) => Decision::Refused(refusal),
@@ -126,7 +144,7 @@ fn changes<'a>(
     own: &BrokerView,
     mut others: impl Iterator<Item = &'a BrokerView>,
     wanted: &Wanted<'_>,
-    port_busy: bool,
+    around: &Surroundings,
 ) -> Result<Vec<SettingChange>, Refusal> {
     let taken = others.find(|other| advertises_anywhere(other, &wanted.endpoint)).map(|other| other.node);
     if let Some(by) = taken {
@@ -144,12 +162,12 @@ fn changes<'a>(
     if advertised && file.listeners.get(wanted.name).is_some() {
         return Ok(Vec::new());
     }
-    file.admits(wanted)?;
+    file.admits(wanted, around)?;
     let target = file.with(wanted);
     let stored = Stored::of(own);
     stored.is_ours_or_nothing(&file, wanted.name)?;
     let changes = stored.missing(&target);
-    if port_busy && stored.0.iter().all(Option::is_none) {
+    if around.port_busy && stored.0.iter().all(Option::is_none) {
         return Err(Refusal::PortBusy(wanted.port));
     }
     Ok(changes)
@@ -252,11 +270,15 @@ impl File {
         }
     }
 
-    fn admits(&self, wanted: &Wanted<'_>) -> Result<(), Refusal> {
+    fn admits(&self, wanted: &Wanted<'_>, around: &Surroundings) -> Result<(), Refusal> {
         let vanishes =
             |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| !ip.is_unspecified() && !ip.is_loopback());
         if let Some(bound) = self.listeners.iter().find(|entry| vanishes(&entry.host)) {
             return Err(Refusal::PodAddress { listener: bound.name.clone(), host: bound.host.clone() });
+        }
+        let goes = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| around.addresses.contains(&ip));
+        if let Some(told) = self.advertised.iter().find(|entry| goes(&entry.host)) {
+            return Err(Refusal::PodAddressTold { listener: told.name.clone(), host: told.host.clone() });
         }
         if self.listeners.get(wanted.name).is_some() || self.advertised.get(wanted.name).is_some() {
             return Err(Refusal::NameTaken(wanted.name.to_owned()));
@@ -400,7 +422,8 @@ mod tests {
     ];
 
     fn refusal(own: &BrokerView, others: &[BrokerView], busy: bool) -> Refusal {
-        match decide(own, others.iter(), &wanted(), busy) {
+        let around = Surroundings { port_busy: busy, addresses: vec![[10, 128, 0, 20].into()] };
+        match decide(own, others.iter(), &wanted(), &around) {
             Decision::Refused(refusal) => refusal,
             other => panic!("{other:?}"),
         }
@@ -411,7 +434,7 @@ mod tests {
         let expected =
             SETTINGS.into_iter().zip(OURS).map(|(s, v)| SettingChange::Set(s, v.unwrap_or_default().into()));
         assert_eq!(
-            decide(&plain(0), [plain(1)].iter(), &wanted(), false),
+            decide(&plain(0), [plain(1)].iter(), &wanted(), &Surroundings::default()),
             Decision::Change(expected.collect())
         );
     }
@@ -419,7 +442,8 @@ mod tests {
     #[test]
     fn what_is_in_force_is_left_alone_and_taken_out_again_by_deletion() {
         let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), OURS);
-        assert_eq!(decide(&own, [].iter(), &wanted(), true), Decision::InForce);
+        let busy = Surroundings { port_busy: true, ..Surroundings::default() };
+        assert_eq!(decide(&own, [].iter(), &wanted(), &busy), Decision::InForce);
         assert_eq!(withdraw(&own, "EXTERNAL"), SETTINGS.map(SettingChange::Delete));
         assert_eq!(withdraw(&plain(0), "EXTERNAL"), []);
     }
@@ -431,13 +455,16 @@ mod tests {
         let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://kafka-0:9092"), stored);
         let change =
             SettingChange::Set(ListenerSetting::AdvertisedListeners, OURS[1].unwrap_or_default().into());
-        assert_eq!(decide(&own, [].iter(), &wanted(), true), Decision::Change(vec![change]));
+        let busy = Surroundings { port_busy: true, ..Surroundings::default() };
+        assert_eq!(decide(&own, [].iter(), &wanted(), &busy), Decision::Change(vec![change]));
     }
 
     #[test]
     fn every_guard_refuses() {
         let own = broker(0, "INTERNAL://10.128.0.9:9092", Some("INTERNAL://kafka-0:9092"), [None; 3]);
         assert!(matches!(refusal(&own, &[], false), Refusal::PodAddress { .. }));
+        let own = broker(0, "INTERNAL://:9092", Some("INTERNAL://10.128.0.20:9092"), [None; 3]);
+        assert!(matches!(refusal(&own, &[], false), Refusal::PodAddressTold { .. }));
         let own = broker(0, "INTERNAL://:9092,EXTERNAL://:9095", Some("INTERNAL://kafka-0:9092"), [None; 3]);
         assert!(matches!(refusal(&own, &[], false), Refusal::NameTaken(_)));
         let own = broker(0, "INTERNAL://:9092,ADMIN://:9094", Some("INTERNAL://kafka-0:9092"), [None; 3]);
@@ -455,7 +482,9 @@ mod tests {
     #[test]
     fn without_advertised_listeners_the_registered_name_is_written_down() {
         let own = broker(0, "INTERNAL://:9092", None, [None; 3]);
-        let Decision::Change(changes) = decide(&own, [].iter(), &wanted(), false) else { panic!("a change") };
+        let Decision::Change(changes) = decide(&own, [].iter(), &wanted(), &Surroundings::default()) else {
+            panic!("a change")
+        };
         let value = "INTERNAL://kafka-0.kafka-headless:9092,EXTERNAL://203.0.113.10:9094";
         assert_eq!(changes[1], SettingChange::Set(ListenerSetting::AdvertisedListeners, value.into()));
     }
@@ -473,12 +502,14 @@ mod tests {
                 }
                 own
             };
-            let Decision::Change(changes) = decide(&with_map([None; 3]), [].iter(), &wanted(), false) else {
+            let Decision::Change(changes) =
+                decide(&with_map([None; 3]), [].iter(), &wanted(), &Surroundings::default())
+            else {
                 panic!("{fixed}")
             };
             assert_eq!(changes[2], SettingChange::Set(ListenerSetting::SecurityProtocolMap, stored.into()));
             let own = with_map([OURS[0], OURS[1], Some(stored)]);
-            assert_eq!(decide(&own, [].iter(), &wanted(), false), Decision::InForce);
+            assert_eq!(decide(&own, [].iter(), &wanted(), &Surroundings::default()), Decision::InForce);
             assert_eq!(withdraw(&own, "EXTERNAL"), take_back());
         }
     }

@@ -102,7 +102,7 @@ pub fn templates(bytes: &[u8]) {
     let _ = (template::strategy_returned(&set), template::forgotten(&set), template::restored(&set, None));
     let (name, port, protocol) = ("EXTERNAL", 9094, "PLAINTEXT".to_owned());
     for host in [None, Some("{podName}.kafka.example.com")] {
-        let wanted = Wanted { name, port, protocol: protocol.clone(), host };
+        let wanted = Wanted { name, port, protocol: protocol.clone(), host, map: None };
         let Ok(State::Change(target)) = template::state(&set, None, &wanted) else { continue };
         // What somebody else has written of ours is taken for ours, and may take a step more.
         let ours = bytes.windows(3).any(|part| part == b"kea" || part == b"EXT");

@@ -242,7 +242,7 @@ impl Observer {
             .remove(&desired.key)
             .unwrap_or_default();
         let now = self.clock.monotonic();
-        let due = plan.addresses.iter().filter_map(|(ordinal, held)| {
+        let targets = plan.addresses.iter().filter_map(|(ordinal, held)| {
             held.in_use().then_some(())?;
             let view = internal.get(ordinal)?.as_ref().ok();
             let (port, security) = match &desired.listener {
@@ -259,12 +259,16 @@ impl Observer {
             let target =
                 Target { at: (held.address, port).into(), security, step_timeout: desired.probe_timeout };
             // An address from a spec must not turn the probe against this machine or its metadata service.
-            (!fresh && never_a_host(held.address.into()).is_none()).then_some(async move {
-                let report = self.brokers.probe(&target).await;
-                (*ordinal, ProbeResult::new(report, held.address, self.vantage.clone()))
-            })
+            never_a_host(held.address.into()).is_none().then_some((*ordinal, held.address, target, fresh))
         });
-        let probed = join_all(due).await;
+        let targets: Vec<_> = targets.collect();
+        // Their tables are compared, and one that is half a minute older than another knows less: all of them or none.
+        let due = targets.iter().any(|(.., fresh)| !fresh);
+        let probes = targets.into_iter().filter(|_| due).map(|(ordinal, address, target, _)| async move {
+            let report = self.brokers.probe(&target).await;
+            (ordinal, ProbeResult::new(report, address, self.vantage.clone()))
+        });
+        let probed = join_all(probes).await;
         for (ordinal, result) in &probed {
             known.insert(*ordinal, (self.clock.monotonic(), result.clone()));
         }

@@ -10,18 +10,18 @@ use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, Container, Pod, PodSpec},
 };
-use kube::{ResourceExt, core::Selector};
+use kube::{Resource, ResourceExt, core::Selector};
 
 use super::{Observer, manager::manager};
 use crate::{
-    api::{FINALIZER, KafkaExternalAccess, Rollout},
+    api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessSpec, Rollout},
     domain::{AccessKey, Ordinal, Uid},
-    kubernetes::KubernetesError,
+    kubernetes::{KubernetesError, Listed},
     listeners::{restart::file, text::Listeners},
     plan::{
         PodIdentity,
         desired::Desired,
-        observed::{Observed, OtherAccess, Own, PodView, StatefulSetView},
+        observed::{MOST_BROKERS, Observed, OtherAccess, Own, PodView, StatefulSetView, Wants},
         ownership,
     },
     reach::never_a_host,
@@ -94,21 +94,26 @@ pub(super) fn held(of: &impl ResourceExt) -> bool {
     of.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-fn created_at(object: &KafkaExternalAccess) -> Option<Timestamp> {
-    object.metadata.creation_timestamp.as_ref().map(|time| time.0)
+fn created_at(object: &impl ResourceExt) -> Option<Timestamp> {
+    object.meta().creation_timestamp.as_ref().map(|time| time.0)
 }
 
 /// What an object of this cluster wants, for the others.
-pub fn other(object: &KafkaExternalAccess) -> OtherAccess {
-    let spec = &object.spec;
-    let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
-    let openstack = spec.own_openstack();
+pub fn other(object: &Listed) -> OtherAccess {
     OtherAccess {
         key: AccessKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
         uid: Uid::new(object.uid().unwrap_or_default()),
         created_at: created_at(object),
-        deleting: object.metadata.deletion_timestamp.is_some(),
+        deleting: object.meta().deletion_timestamp.is_some(),
         held: held(object),
+        wants: object.0.as_ref().ok().map(|object| wants(&object.spec)),
+    }
+}
+
+fn wants(spec: &KafkaExternalAccessSpec) -> Wants {
+    let listener = spec.listener.as_ref().map(|listener| listener.name.clone());
+    let openstack = spec.own_openstack();
+    Wants {
         target: (spec.kafka.stateful_set.name.clone(), listener),
         chosen_addresses: spec.brokers.iter().filter_map(|broker| broker.address).collect(),
         secret: openstack.map(|openstack| openstack.credentials_secret_ref.name.clone()),
@@ -142,6 +147,7 @@ pub fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
         identity: PodIdentity { name, uid: Uid::new(pod.uid().unwrap_or_default()) },
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         ip: first.or_else(any).filter(|_| !on_node),
+        node_ip: status.and_then(|status| status.host_ip.as_deref()).and_then(ipv4),
         terminating: pod.metadata.deletion_timestamp.is_some() || ended,
         ready: conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
         revision: pod.labels().get("controller-revision-hash").cloned(),
@@ -166,7 +172,12 @@ fn stateful_set_view(set: &StatefulSet, desired: &Desired) -> StatefulSetView {
     StatefulSetView {
         uid: Uid::new(set.uid().unwrap_or_default()),
         manager: manager(set),
-        replicas: spec.and_then(|spec| spec.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+        // Whoever may write a StatefulSet must not have the operator count to two billion.
+        replicas: spec
+            .and_then(|spec| spec.replicas)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(1)
+            .min(MOST_BROKERS + 1),
         first_ordinal: spec
             .and_then(|spec| spec.ordinals.as_ref()?.start)
             .and_then(|n| u32::try_from(n).ok())

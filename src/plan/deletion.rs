@@ -317,8 +317,9 @@ fn finish(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
 pub fn secret_is_used(desired: &Desired, others: &[OtherAccess]) -> bool {
     let WantedProvider::OpenStack { secret, .. } = &desired.provider else { return false };
     others.iter().filter(|other| other.uid != desired.uid && other.held).any(|other| {
-        let of_namespace =
-            other.key.namespace == secret.namespace && other.secret.as_ref() == Some(&secret.name);
-        of_namespace || other.class.as_ref().is_some_and(|class| desired.classes_of_secret.contains(class))
+        let in_namespace = other.key.namespace == secret.namespace;
+        let Some(wants) = &other.wants else { return in_namespace || !desired.classes_of_secret.is_empty() };
+        in_namespace && wants.secret.as_ref() == Some(&secret.name)
+            || wants.class.as_ref().is_some_and(|class| desired.classes_of_secret.contains(class))
     })
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Reasons that say that the object, or what it names, cannot be served.
-const NOT_ACCEPTED: [Reason; 8] = [
+const NOT_ACCEPTED: [Reason; 9] = [
     Reason::InvalidSpec,
     Reason::StatefulSetNotFound,
     Reason::TargetInUse,
@@ -27,6 +27,7 @@ const NOT_ACCEPTED: [Reason; 8] = [
     Reason::SecretNotFound,
     Reason::SecretMalformed,
     Reason::HostNetworkRefused,
+    Reason::TooManyBrokers,
 ];
 
 impl Teller<'_> {
@@ -203,8 +204,13 @@ impl Teller<'_> {
 
     fn progressing(&self, programmed: &Finding) -> Finding {
         let kind = ConditionType::Progressing;
-        let stopped =
-            [Reason::PlanOnly, Reason::TargetInUse, Reason::InvalidSpec, Reason::HostNetworkRefused];
+        let stopped = [
+            Reason::PlanOnly,
+            Reason::TargetInUse,
+            Reason::InvalidSpec,
+            Reason::HostNetworkRefused,
+            Reason::TooManyBrokers,
+        ];
         if programmed.status == Status::True {
             return Finding::plain(kind, Status::False, Reason::UpToDate);
         }

@@ -14,7 +14,10 @@
 //! | wanted | Auto, Dynamic | is not in its own table of brokers | waiting: see [`Broker::unheard_of`] |
 //! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use jiff::Timestamp;
 
@@ -30,7 +33,7 @@ use crate::{
     api::{Rollout, conditions::Reason},
     domain::{Endpoint, NodeId, Ordinal},
     kafka::BrokerView,
-    listeners::dynamic::{self, Decision, Refusal, Wanted},
+    listeners::dynamic::{self, Decision, Refusal, Surroundings, Wanted},
 };
 
 /// Decides for every broker whose address leads to it.
@@ -115,6 +118,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
                     outside,
                     manager,
                     absent_teller,
+                    goes_with_pod: goes_with_pod(observed, ordinal),
                 };
                 broker.decide(&wanted, plan);
             }
@@ -127,6 +131,11 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         }
         foresee(desired, listener, plan);
     }
+}
+
+fn goes_with_pod(observed: &Observed, ordinal: Ordinal) -> Vec<IpAddr> {
+    let pod = observed.pods.get(&ordinal);
+    pod.into_iter().flat_map(|pod| [pod.ip, pod.node_ip]).flatten().map(IpAddr::V4).collect()
 }
 
 /// No hosts file helps who is told an address that is not the one outside, or that goes with its pod.
@@ -217,6 +226,8 @@ struct Broker<'a> {
     manager: Option<&'a str>,
     /// Another broker that may have the endpoint stored still.
     absent_teller: Option<Ordinal>,
+    /// Addresses of its pod and its node.
+    goes_with_pod: Vec<IpAddr>,
 }
 
 /// Why an endpoint has to wait for a broker that cannot be asked.
@@ -234,8 +245,9 @@ impl Broker<'_> {
         }
         let others = self.kafka.internal.iter().filter(|(ordinal, _)| **ordinal != self.ordinal);
         let others = others.filter_map(|(_, view)| view.as_ref().ok());
-        let busy = self.kafka.port_busy.get(&self.ordinal).copied().unwrap_or(false);
-        match dynamic::decide(self.view, others, wanted, busy) {
+        let port_busy = self.kafka.port_busy.get(&self.ordinal).copied().unwrap_or(false);
+        let around = Surroundings { port_busy, addresses: self.goes_with_pod.clone() };
+        match dynamic::decide(self.view, others, wanted, &around) {
             Decision::InForce => {}
             Decision::Refused(refusal) => {
                 if refusal == Refusal::RestartRequired {
@@ -313,7 +325,7 @@ fn reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::RestartRequired => Reason::RestartRequired,
         Refusal::Leftovers => Reason::DynamicLeftovers,
-        Refusal::PodAddress { .. } => Reason::PodAddressInListeners,
+        Refusal::PodAddress { .. } | Refusal::PodAddressTold { .. } => Reason::PodAddressInListeners,
         Refusal::NameTaken(_) => Reason::ListenerNameTaken,
         Refusal::PortOfListener { .. } | Refusal::PortBusy(_) => Reason::ListenerPortTaken,
         Refusal::EndpointTaken { .. } => Reason::EndpointTaken,

@@ -52,6 +52,7 @@ pub mod memory;
 pub mod observed;
 pub(crate) mod ownership;
 pub mod probes;
+mod roll;
 mod rollback;
 mod rollout;
 pub mod status;
@@ -122,6 +123,7 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
 /// |---|---|
 /// | an older one wants the same StatefulSet and listener (the older creationTimestamp wins, then the UID) | `TargetInUse` |
 /// | its StatefulSet does not exist | `StatefulSetNotFound`; nothing is touched, since pods may live on |
+/// | its StatefulSet has more than 128 replicas | `TooManyBrokers` |
 /// | its pods use the node's network, and addresses are wanted | `HostNetworkRefused` |
 fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem> {
     if let Some(rival) = ownership::older_rival(desired, observed) {
@@ -138,6 +140,11 @@ fn refused_as_a_whole(desired: &Desired, observed: &Observed) -> Option<Problem>
         );
         return Some(Problem::new(Reason::StatefulSetNotFound, text));
     };
+    if set.replicas > observed::MOST_BROKERS {
+        let text =
+            format!("StatefulSet {} has more than {} replicas", desired.stateful_set, observed::MOST_BROKERS);
+        return Some(Problem::new(Reason::TooManyBrokers, text));
+    }
     (set.host_network && desired.provider != WantedProvider::PodAddresses).then(|| {
         let text = "the brokers run with hostNetwork, so an address would expose the node; run them without";
         Problem::new(Reason::HostNetworkRefused, text)

@@ -14,7 +14,7 @@ use crate::{
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, Endpoint, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{
-        BrokerView, ClusterState, KafkaError,
+        BrokerView, ClusterState, KafkaError, ListenerSetting,
         probe::{Course, Report},
         sighting::Seen,
         traffic::TrafficError,
@@ -99,6 +99,13 @@ pub struct OtherAccess {
     pub deleting: bool,
     /// Our finalizer is on it. One without it has written nothing yet, and holds its Secret before it does.
     pub held: bool,
+    /// What it wants; `None`: it cannot be read, so it may want anything.
+    pub wants: Option<Wants>,
+}
+
+/// What another object wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
     /// The StatefulSet and the listener name it wants (`None`: serves the internal listener).
     pub target: (String, Option<String>),
     /// Addresses it chose in its spec.
@@ -109,6 +116,9 @@ pub struct OtherAccess {
     pub class: Option<String>,
 }
 
+/// What one object serves: the status has room for so many.
+pub const MOST_BROKERS: u32 = 128;
+
 /// The StatefulSet, as far as it matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatefulSetView {
@@ -116,7 +126,7 @@ pub struct StatefulSetView {
     pub uid: Uid,
     /// Who would undo a change of its template, in words with the place to change; `None`: nobody known.
     pub manager: Option<String>,
-    /// Wanted replicas: ordinals `start .. start + replicas`.
+    /// Wanted replicas: ordinals `start .. start + replicas`. [`MOST_BROKERS`] + 1 stands for all that are more.
     pub replicas: u32,
     /// First ordinal (`spec.ordinals.start`).
     pub first_ordinal: u32,
@@ -148,6 +158,8 @@ pub struct PodView {
     pub node: Option<String>,
     /// Its IPv4 address.
     pub ip: Option<Ipv4Addr>,
+    /// The IPv4 address of its node.
+    pub node_ip: Option<Ipv4Addr>,
     /// It is being deleted, or has ended.
     pub terminating: bool,
     /// Kubernetes calls it Ready.
@@ -228,6 +240,14 @@ pub struct KafkaState {
     pub probed: Vec<(Ordinal, ProbeResult)>,
     /// What a restart would cost; `None`: not asked, because nobody is to restart.
     pub cluster: Option<Result<ClusterState, KafkaError>>,
+}
+
+impl KafkaState {
+    /// The protocols of listeners as a broker's file or template has them.
+    pub fn protocol_map(&self) -> Option<String> {
+        let mut views = self.internal.values().filter_map(|view| view.as_ref().ok());
+        views.find_map(|view| view.setting(ListenerSetting::SecurityProtocolMap).fixed)
+    }
 }
 
 /// A probe through the address of a broker.

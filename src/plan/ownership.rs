@@ -185,8 +185,10 @@ pub fn wanted_by_older<'a>(
     desired: &'a Desired,
     observed: &'a Observed,
 ) -> Option<&'a OtherAccess> {
-    others(desired, observed)
-        .find(|other| other.chosen_addresses.contains(&address.address) && is_older(other, desired, observed))
+    others(desired, observed).find(|other| {
+        other.wants.as_ref().is_some_and(|wants| wants.chosen_addresses.contains(&address.address))
+            && is_older(other, desired, observed)
+    })
 }
 
 /// I2: the older object that wants the same StatefulSet and listener.
@@ -196,7 +198,7 @@ pub fn older_rival<'a>(desired: &'a Desired, observed: &'a Observed) -> Option<&
     others(desired, observed)
         .find(|other| {
             other.key.namespace == desired.key.namespace
-                && other.target == target
+                && other.wants.as_ref().is_some_and(|wants| wants.target == target)
                 && is_older(other, desired, observed)
         })
         .map(|other| &other.key)

@@ -13,12 +13,15 @@
 //! | `onDelete: Restore`, and nothing refers to the ConfigMap | delete it |
 //! | otherwise | its address may go |
 
+use k8s_openapi::api::core::v1::ConfigMap;
+
 use super::{
     Action, Plan, Problem, SOON, Verdict,
     desired::{Desired, WantedListener},
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
-    rollout::{self, fixed_entry, kubernetes_is_at_work, outdated},
+    roll::{kubernetes_is_at_work, outdated, roll},
+    rollout::fixed_entry,
 };
 use crate::{
     api::conditions::Reason,
@@ -62,7 +65,12 @@ pub fn plan(
     road.restart(plan);
 }
 
-impl Road<'_> {
+impl<'a> Road<'a> {
+    /// A ConfigMap of the user's is not ours to change.
+    fn files(&self) -> Option<&'a ConfigMap> {
+        self.observed.files.as_ref().filter(|files| file::is_ours(files))
+    }
+
     /// A broker that runs and does not say what it advertises.
     fn unknown(&self, ordinal: Ordinal) -> Option<Problem> {
         match self.kafka.internal.get(&ordinal) {
@@ -102,7 +110,7 @@ impl Road<'_> {
                 return false;
             }
         }
-        let Some(present) = &self.observed.files else { return false };
+        let Some(present) = self.files() else { return false };
         let files = file::empty(&self.set.object, Some(present));
         let differs = files.data != present.data;
         if differs {
@@ -117,12 +125,12 @@ impl Road<'_> {
         let old = template::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
         let view = self.kafka.internal.get(&ordinal).and_then(|view| view.as_ref().ok());
         // Without files the template itself states a name, which stays with it.
-        let by_file = self.observed.files.is_some();
+        let by_file = self.files().is_some();
         old || by_file && view.is_some_and(|view| fixed_entry(view, &self.listener.name).is_some())
     }
 
     fn restart(&self, plan: &mut Plan) {
-        let roll = rollout::roll(self.set, self.observed, self.kafka, |ordinal| self.due(ordinal));
+        let roll = roll(self.set, self.observed, self.kafka, |ordinal| self.due(ordinal));
         plan.restarts = roll.due().count();
         let told = match roll.next(self.listener.allow_unavailable, plan) {
             None => return,
@@ -165,7 +173,7 @@ impl Road<'_> {
             let what = "return the update strategy to the StatefulSet".to_owned();
             plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
             self.hold_all("the update strategy is being returned", plan);
-        } else if let Some(files) = self.observed.files.as_ref().filter(|_| restored) {
+        } else if let Some(files) = self.files().filter(|_| restored) {
             plan.actions.push(Action::DeleteFiles { files: Box::new(files.clone()) });
         }
     }

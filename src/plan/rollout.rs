@@ -25,6 +25,7 @@ use super::{
     listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
+    roll::{Roll, kubernetes_is_at_work, outdated, roll},
 };
 use crate::{
     api::conditions::Reason,
@@ -36,7 +37,7 @@ use crate::{
         restart::{
             dialect::NotUnderstood,
             file::{self, Advertised},
-            gate::{self, Next},
+            gate::Next,
             template::{self, State},
         },
         text::Listeners,
@@ -75,7 +76,8 @@ pub fn plan(
     let Some(free) = road.free(goals, plan) else { return };
     let missing = set.ordinals().find(|ordinal| !goals.contains_key(ordinal));
     let goals = &free;
-    let wanted = wanted(desired, listener);
+    let map = kafka.protocol_map();
+    let wanted = wanted(desired, listener, map.as_deref());
     let target = match template::state(&set.object, desired.container.as_deref(), &wanted) {
         Ok(State::InShape) => None,
         Ok(State::Reverted(target)) => {
@@ -96,6 +98,16 @@ pub fn plan(
         Err(problem) => return road.not_understood(&problem, goals, plan),
     };
     let by_file = wanted.host.is_none();
+    if by_file && observed.files.as_ref().is_some_and(|files| !file::is_ours(files)) {
+        let text = format!(
+            "ConfigMap {} is not the operator's; rename it, the brokers' files need that name",
+            file::name(&desired.stateful_set)
+        );
+        return road.refuse_all(Reason::FilesTaken, &text, goals, plan);
+    }
+    if target.is_some() && road.is_in_the_way(goals, plan) {
+        return;
+    }
     if by_file && road.write_files(goals, plan) {
         return;
     }
@@ -106,7 +118,7 @@ pub fn plan(
 }
 
 /// What the template should have.
-fn wanted<'a>(desired: &Desired, listener: &'a WantedListener) -> template::Wanted<'a> {
+fn wanted<'a>(desired: &Desired, listener: &'a WantedListener, map: Option<&'a str>) -> template::Wanted<'a> {
     let only_pod_name = |host: &&String| {
         host.contains("{podName}") && !host.contains("{ordinal}") && !host.contains("{nodeId}")
     };
@@ -116,6 +128,7 @@ fn wanted<'a>(desired: &Desired, listener: &'a WantedListener) -> template::Want
         port: listener.port,
         protocol: listener.protocol.to_string(),
         host: host.filter(|_| desired.advertised_hosts.is_empty()).map(String::as_str),
+        map,
     }
 }
 
@@ -217,9 +230,39 @@ impl Road<'_> {
 
     fn not_understood(&self, problem: &NotUnderstood, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
         let text = format!("{problem}; choose rollout: Manual");
+        self.refuse_all(Reason::ListenerSettingsNotUnderstood, &text, goals, plan);
+    }
+
+    fn refuse_all(&self, reason: Reason, text: &str, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
         for ordinal in goals.keys() {
-            plan.refuse(*ordinal, Reason::ListenerSettingsNotUnderstood, text.clone());
+            plan.refuse(*ordinal, reason, text);
         }
+    }
+
+    /// What the listener must not come into the template for: its brokers would not start, or what somebody holds back
+    /// would be rolled out with it.
+    fn is_in_the_way(&self, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) -> bool {
+        let busy = |ordinal: &&Ordinal| self.kafka.port_busy.get(ordinal) == Some(&true);
+        if let Some(ordinal) = goals.keys().find(busy) {
+            let port = self.listener.port;
+            let text = format!("something listens on port {port} in {} already", self.pod(*ordinal));
+            self.refuse_all(Reason::ListenerPortTaken, &text, goals, plan);
+            plan.wake_in(self.desired.probe_interval);
+            return true;
+        }
+        let old = self.set.ordinals().find(|ordinal| outdated(self.set, self.observed, *ordinal));
+        if let Some(ordinal) = old.filter(|_| !template::rolling(&self.set.object)) {
+            let text = format!(
+                "{} is of an older pod template; the listener comes into the template when all brokers are of the newest, so that nothing else is rolled out with it",
+                self.pod(ordinal)
+            );
+            for ordinal in goals.keys() {
+                plan.wait(*ordinal, Reason::RestartBlocked, text.clone());
+            }
+            plan.wake_in(SOON);
+            return true;
+        }
+        false
     }
 
     /// True when they had to be written: the next step waits until that was read back.
@@ -403,87 +446,6 @@ pub fn fixed_entry(view: &BrokerView, name: &str) -> Option<Endpoint> {
     let listeners = Listeners::parse(&text).ok()?;
     let entry = listeners.get(name)?;
     Some(Endpoint { host: entry.host.clone(), port: entry.port })
-}
-
-/// Made from an older template than the StatefulSet has.
-pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
-    let revision = set.object.status.as_ref().and_then(|status| status.update_revision.as_ref());
-    let pod = observed.pods.get(&ordinal).and_then(|pod| pod.revision.as_ref());
-    revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
-}
-
-/// Kubernetes has not seen the template yet, or restarts brokers by itself: two must not do that at once.
-pub fn kubernetes_is_at_work(set: &StatefulSetView, observed: &Observed) -> Option<String> {
-    let status = set.object.status.as_ref();
-    let seen = status.and_then(|status| status.observed_generation);
-    if set.object.metadata.generation.is_some() && seen != set.object.metadata.generation {
-        return Some("Kubernetes has not taken the new pod template in yet".to_owned());
-    }
-    let old = set.ordinals().find(|ordinal| outdated(set, observed, *ordinal));
-    old.filter(|_| !template::on_delete(&set.object)).map(|ordinal| {
-        format!(
-            "Kubernetes restarts the brokers for a new pod template; broker {ordinal} is next or under way"
-        )
-    })
-}
-
-/// All brokers as the gate looks at them.
-pub struct Roll<'a> {
-    kafka: &'a KafkaState,
-    views: BTreeMap<Ordinal, Result<&'a BrokerView, String>>,
-    due: BTreeMap<Ordinal, bool>,
-}
-
-/// Looks at all brokers of the StatefulSet.
-pub fn roll<'a>(
-    set: &StatefulSetView,
-    observed: &Observed,
-    kafka: &'a KafkaState,
-    due: impl Fn(Ordinal) -> bool,
-) -> Roll<'a> {
-    let view = |ordinal: Ordinal| match kafka.internal.get(&ordinal) {
-        // It may answer before the next readiness probe: until then its Service does not lead to it.
-        Some(Ok(_)) if observed.pods.get(&ordinal).is_some_and(|pod| !pod.ready) => {
-            Err("its pod is not Ready".to_owned())
-        }
-        Some(Ok(view)) => Ok(view),
-        Some(Err(error)) => Err(error.to_string()),
-        None if observed.pods.contains_key(&ordinal) => Err("its pod has no address or ends".to_owned()),
-        None => Err("its pod does not exist".to_owned()),
-    };
-    Roll {
-        kafka,
-        views: set.ordinals().map(|ordinal| (ordinal, view(ordinal))).collect(),
-        due: set.ordinals().map(|ordinal| (ordinal, due(ordinal))).collect(),
-    }
-}
-
-impl Roll<'_> {
-    /// The brokers that must restart.
-    pub fn due(&self) -> impl Iterator<Item = Ordinal> {
-        self.due.iter().filter(|(_, due)| **due).map(|(ordinal, _)| *ordinal)
-    }
-
-    /// What the gate says; `None`: it cannot be asked before the cluster is, which `plan` then says.
-    pub fn next(&self, allow_unavailable: bool, plan: &mut Plan) -> Option<Next> {
-        if self.due().next().is_none() {
-            return Some(Next::Done);
-        }
-        let brokers = self.views.iter().map(|(ordinal, view)| {
-            let view = view.as_ref().map(|view| *view).map_err(String::as_str);
-            (*ordinal, gate::Broker { view, due: self.due.get(ordinal).copied().unwrap_or(false) })
-        });
-        let brokers = brokers.collect();
-        match &self.kafka.cluster {
-            None if self.views.values().any(Result::is_ok) => {
-                plan.ask_cluster = true;
-                None
-            }
-            None => Some(gate::next(&brokers, &crate::kafka::ClusterState::default(), allow_unavailable)),
-            Some(Err(error)) => Some(Next::Blocked(format!("the cluster cannot be looked at: {error}"))),
-            Some(Ok(cluster)) => Some(gate::next(&brokers, cluster, allow_unavailable)),
-        }
-    }
 }
 
 /// Verdicts of brokers that restart are theirs to give.

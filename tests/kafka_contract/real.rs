@@ -102,7 +102,7 @@ impl RealKafka {
         let mut text =
             format!("log.dirs={}\noffsets.topic.replication.factor=1\n{properties}", folder.display());
         if self.zookeeper.is_some() {
-            text += &format!("zookeeper.connect={ZOOKEEPER}\nzookeeper.session.timeout.ms=3000\n");
+            text += &format!("zookeeper.connect={ZOOKEEPER}\nzookeeper.session.timeout.ms=10000\n");
         }
         self.write(&format!("broker-{number}.properties"), &text);
         self.brokers.push(None);

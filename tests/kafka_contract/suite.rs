@@ -10,7 +10,7 @@ use kafka_external_access::{
     },
     listeners::{
         apply::{ApplyError, Subject, apply, remove},
-        dynamic::{Decision, Refusal, Wanted, decide, take_back, withdraw},
+        dynamic::{Decision, Refusal, Surroundings, Wanted, decide, take_back, withdraw},
     },
     seams::{Clock, Leadership, SoleReplica},
 };
@@ -249,7 +249,10 @@ async fn busy_port(world: &mut dyn World) {
     world.occupy(1, wanted.port, true);
     let view = internal(world, 1).await;
     let busy = world.brokers().accepts(&port).await;
-    assert_eq!(decide(&view, [].iter(), &wanted, busy), Decision::Refused(Refusal::PortBusy(wanted.port)));
+    assert_eq!(
+        decide(&view, [].iter(), &wanted, &around(busy)),
+        Decision::Refused(Refusal::PortBusy(wanted.port))
+    );
     let changes = past_guards(world, 1, &wanted).await;
     assert_eq!(alter(world, 1, id(1), &changes, Validate::AndApply).await, Ok(()), "the broker says nothing");
     world.clock().sleep(APPLIED).await;
@@ -309,7 +312,10 @@ pub async fn kraft(world: &mut dyn World, node: NodeId) {
     let view = world.brokers().describe(&world.at(0, INTERNAL_PORT)).await.expect("an answer");
     assert_eq!((view.node, view.mode), (node, MetadataMode::KRaft));
     assert_eq!(view.advertised.get(&node).map(|e| e.port), Some(INTERNAL_PORT));
-    assert_eq!(decide(&view, [].iter(), &wanted(0), false), Decision::Refused(Refusal::RestartRequired));
+    assert_eq!(
+        decide(&view, [].iter(), &wanted(0), &around(false)),
+        Decision::Refused(Refusal::RestartRequired)
+    );
     let value = format!("INTERNAL://localhost:{INTERNAL_PORT},EXTERNAL://203.0.113.10:9192");
     let change = [
         SettingChange::Set(
@@ -352,10 +358,14 @@ pub async fn internal(world: &dyn World, number: u16) -> BrokerView {
     world.brokers().describe(&target).await.expect("the broker answers on its internal listener")
 }
 
+fn around(port_busy: bool) -> Surroundings {
+    Surroundings { port_busy, addresses: Vec::new() }
+}
+
 /// The decision for one broker, from fresh views of both.
 async fn judge(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Decision {
     let (own, other) = (internal(world, number).await, internal(world, 1 - number).await);
-    decide(&own, [other].iter(), wanted, false)
+    decide(&own, [other].iter(), wanted, &around(false))
 }
 
 async fn changes(world: &dyn World, number: u16) -> Vec<SettingChange> {
@@ -364,7 +374,7 @@ async fn changes(world: &dyn World, number: u16) -> Vec<SettingChange> {
 
 /// The change as it would be without any other broker to compare with.
 pub async fn past_guards(world: &dyn World, number: u16, wanted: &Wanted<'_>) -> Vec<SettingChange> {
-    match decide(&internal(world, number).await, [].iter(), wanted, false) {
+    match decide(&internal(world, number).await, [].iter(), wanted, &around(false)) {
         Decision::Change(changes) => changes,
         other => panic!("{other:?}"),
     }

@@ -33,7 +33,7 @@ use kafka_external_access::{
         memory::{AllocationPause, Memory, Restarted},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
-            PodView, ProbeResult, StatefulSetView,
+            PodView, ProbeResult, StatefulSetView, Wants,
         },
     },
 };
@@ -87,11 +87,11 @@ pub struct Case {
     others: Vec<Other>,
     /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
-    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`
+    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`, `staged`
     /// (the listener of another object is in it); else as the user wrote it.
     #[serde(default)]
     template: String,
-    /// `empty`, `right`; else there are none.
+    /// `empty`, `right`, `foreign` (a ConfigMap of the user's); else there are none.
     #[serde(default)]
     files: String,
     /// Pods of an older template.
@@ -173,6 +173,9 @@ struct Other {
     /// It has no finalizer of ours.
     #[serde(default)]
     unheld: bool,
+    /// It has a field that this version does not know.
+    #[serde(default)]
+    unreadable: bool,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -371,6 +374,7 @@ impl Case {
             identity: PodIdentity { uid: Uid::new(format!("pod-{ordinal}")), name },
             node: Some("node".into()),
             ip: (kind != "no-ip").then(|| ip(ordinal)),
+            node_ip: Some([10, 0, 0, 10].into()),
             terminating: kind == "terminating",
             ready: kind != "unready",
             revision: Some(if self.old.contains(&ordinal) { "old" } else { "new" }.to_owned()),
@@ -530,6 +534,7 @@ impl Case {
             port: listener.port,
             protocol: listener.security_protocol.to_string(),
             host: listener.advertised_host_template.as_deref(),
+            map: Some("INTERNAL:PLAINTEXT"),
         };
         let changed_for = |wanted: &template::Wanted<'_>| match template::state(&plain, None, wanted) {
             Ok(State::Change(set)) => *set,
@@ -554,6 +559,14 @@ impl Case {
                 let other = template::Wanted { name: "OTHER", port: 9095, ..wanted.clone() };
                 template::strategy_returned(&changed_for(&other)).expect("its strategy was held")
             }
+            // The user lets two brokers wait for the newest template.
+            "staged" => {
+                let mut set = returned();
+                let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
+                let strategy = serde_json::from_value(rolling).expect("a strategy");
+                set.spec.get_or_insert_default().update_strategy = Some(strategy);
+                set
+            }
             "reverted" => {
                 let mut set = plain.clone();
                 set.metadata.annotations = returned().metadata.annotations;
@@ -573,6 +586,10 @@ impl Case {
         match self.files.as_str() {
             "" => None,
             "empty" => Some(file::empty(&set, None)),
+            "foreign" => {
+                let data = Some([("application.yaml".to_owned(), "a: b".to_owned())].into());
+                Some(ConfigMap { data, ..file::empty(&set, None) })
+            }
             "right" => Some(file::wanted(&set, None, &(0..self.replicas?).map(entry).collect())),
             other => panic!("unknown files {other}"),
         }
@@ -718,6 +735,10 @@ impl Case {
             "pod-address" => {
                 self.view_of(ordinal, ["INTERNAL://10.128.0.20:9092", &internal, map], [None; 3])
             }
+            "pod-address-told" => {
+                let told = format!("INTERNAL://{}:9092", ip(ordinal));
+                self.view_of(ordinal, ["INTERNAL://:9092", &told, map], [None; 3])
+            }
             "name-taken" => {
                 self.view_of(ordinal, ["INTERNAL://:9092,EXTERNAL://:9999", &internal, map], [None; 3])
             }
@@ -807,13 +828,15 @@ fn other(other: &Other) -> OtherAccess {
         created_at: Some(if other.older { ago(7200) } else { ago(60) }),
         deleting: false,
         held: !other.unheld,
-        target: if other.same_target {
-            ("kafka".into(), Some("EXTERNAL".into()))
-        } else {
-            ("second".into(), None)
-        },
-        chosen_addresses: other.address.into_iter().collect(),
-        secret: (!other.class).then(|| other.secret.clone().unwrap_or_else(|| "openstack".into())),
-        class: other.class.then(|| "shared".into()),
+        wants: (!other.unreadable).then(|| Wants {
+            target: if other.same_target {
+                ("kafka".into(), Some("EXTERNAL".into()))
+            } else {
+                ("second".into(), None)
+            },
+            chosen_addresses: other.address.into_iter().collect(),
+            secret: (!other.class).then(|| other.secret.clone().unwrap_or_else(|| "openstack".into())),
+            class: other.class.then(|| "shared".into()),
+        }),
     }
 }

@@ -29,7 +29,7 @@ use kafka_external_access::{
         failure::Cause,
         observed::{
             CloudState, CloudView, KafkaState, Metering, Observed, OtherAccess, Own, PodView, ProbeResult,
-            StatefulSetView,
+            StatefulSetView, Wants,
         },
     },
 };
@@ -213,10 +213,12 @@ impl World {
             created_at: self.object.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: false,
             held: true,
-            target: (set.into(), None),
-            chosen_addresses: BTreeSet::new(),
-            secret: Some(format!("credential-of-{name}")),
-            class: None,
+            wants: Some(Wants {
+                target: (set.into(), None),
+                chosen_addresses: BTreeSet::new(),
+                secret: Some(format!("credential-of-{name}")),
+                class: None,
+            }),
         }
     }
 
@@ -424,6 +426,7 @@ fn view_of(ordinal: u32, pod: &Pod) -> PodView {
         },
         node: Some("node".into()),
         ip: pod.has_address.then(|| binding(ordinal, pod.incarnation).fixed_ip),
+        node_ip: None,
         terminating: pod.terminating,
         ready: true,
         revision: None,

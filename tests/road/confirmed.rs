@@ -64,7 +64,11 @@ async fn a_pod_that_ends_since_it_was_read_gets_no_address() {
 #[tokio::test]
 async fn the_files_go_with_the_object_where_the_template_is_what_it_was() {
     let world = World::ready().await;
-    world.kubernetes.put_config_map("kafka-external-access", "kafka-0.properties", "external=");
+    world.kubernetes.put_config_map(
+        "kafka-external-access",
+        "kafka-0.properties",
+        "# Written by kafka-external-access. The broker reads it when it starts.\nexternal=",
+    );
     world.kubernetes.edit_stateful_set("kafka", |set| {
         set.status.get_or_insert_default().observed_generation = set.metadata.generation;
     });
@@ -85,7 +89,7 @@ async fn the_files_say_nothing_any_more_where_the_template_stays() {
     world.kubernetes.put_config_map(
         "kafka-external-access",
         file,
-        "external=,EXTERNAL://203.0.113.10:9094\n",
+        "# Written by kafka-external-access. The broker reads it when it starts.\nexternal=,EXTERNAL://203.0.113.10:9094\n",
     );
     world.kubernetes.edit_stateful_set("kafka", |set| {
         set.status.get_or_insert_default().observed_generation = set.metadata.generation;

@@ -37,11 +37,12 @@ use kafka_external_access::{
     },
     domain::{AccessKey, Uid},
     kubernetes::{
-        Kubernetes, KubernetesError, KubernetesFault,
+        Kubernetes, KubernetesError, KubernetesFault, Listed,
         stats::{NodeStats, PodNetwork},
     },
     seams::WritePermit,
 };
+use kube::core::DeserializeGuard;
 
 #[derive(Default)]
 struct State {
@@ -357,8 +358,8 @@ impl Kubernetes for ApiServer {
         Ok(self.access_now(key))
     }
 
-    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
-        Ok(self.lock().accesses.values().cloned().collect())
+    async fn accesses(&self) -> Result<Vec<Listed>, KubernetesError> {
+        Ok(self.lock().accesses.values().cloned().map(|object| DeserializeGuard(Ok(object))).collect())
     }
 
     /// Classes are of no namespace: `tenants.rs` has them.

@@ -32,7 +32,7 @@ use kafka_external_access::{
         probe::Report,
         traffic::{Meter, Traffic, TrafficError},
     },
-    kubernetes::{Kubernetes, KubernetesError, stats::NodeStats},
+    kubernetes::{Kubernetes, KubernetesError, Listed, stats::NodeStats},
     seams::{Leadership, SoleReplica, WritePermit},
 };
 
@@ -244,7 +244,7 @@ impl Kubernetes for TappedKubernetes {
     async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError> {
         tapped!(self, Kubernetes, read access(key))
     }
-    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
+    async fn accesses(&self) -> Result<Vec<Listed>, KubernetesError> {
         tapped!(self, Kubernetes, read accesses())
     }
     async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {

@@ -31,7 +31,7 @@ use kafka_external_access::{
         probe::Report,
         traffic::{Meter, Traffic, TrafficError},
     },
-    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, stats::NodeStats},
+    kubernetes::{Kubernetes, KubernetesError, KubernetesFault, Listed, stats::NodeStats},
     seams::WritePermit,
 };
 
@@ -178,7 +178,7 @@ impl Kubernetes for Wire {
     async fn access(&self, key: &AccessKey) -> Result<Option<KafkaExternalAccess>, KubernetesError> {
         kube!(self, KubernetesRead, access(key))
     }
-    async fn accesses(&self) -> Result<Vec<KafkaExternalAccess>, KubernetesError> {
+    async fn accesses(&self) -> Result<Vec<Listed>, KubernetesError> {
         kube!(self, KubernetesRead, accesses())
     }
     async fn classes(&self) -> Result<Vec<KafkaExternalAccessClass>, KubernetesError> {

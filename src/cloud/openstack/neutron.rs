@@ -35,6 +35,8 @@ const PAGE: usize = 500;
 const MOST_PAGES: usize = 200;
 /// For all pages of a list; a cloud that answers each at the last moment would hold up everybody else.
 const LONGEST_LIST: Duration = Duration::from_secs(120);
+/// Networks keep their identifiers, unless somebody makes one anew under its name.
+const NETWORK_STAYS: Duration = Duration::from_secs(3600);
 /// Filters in one query; a URL has a length.
 const FILTERS: usize = 50;
 
@@ -43,7 +45,7 @@ pub struct Neutron {
     http: Http,
     clock: Arc<dyn Clock>,
     keystone: Keystone,
-    networks: Mutex<BTreeMap<(String, bool), NetworkId>>,
+    networks: Mutex<BTreeMap<(String, bool), (Duration, NetworkId)>>,
     /// Of making QoS policies.
     refusals: Mutex<Refusals>,
     page: usize,
@@ -227,7 +229,10 @@ impl FloatingIps for Neutron {
     async fn network(&self, name_or_id: &str, kind: NetworkKind) -> Result<NetworkId, CloudError> {
         let external = kind == NetworkKind::External;
         let key = (name_or_id.to_owned(), external);
-        if let Some(known) = self.networks.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        let now = self.clock.monotonic();
+        if let Some((at, known)) = self.networks.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && now.saturating_sub(*at) < NETWORK_STAYS
+        {
             return Ok(known.clone());
         }
         let operation = "find the network";
@@ -246,7 +251,7 @@ impl FloatingIps for Neutron {
         match fitting.as_slice() {
             [one] => {
                 let id = NetworkId::new(&one.id);
-                self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(key, id.clone());
+                self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (now, id.clone()));
                 Ok(id)
             }
             // Not remembered: a service that has just started was seen to answer with an empty list.

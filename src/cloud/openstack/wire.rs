@@ -221,6 +221,9 @@ pub struct WireRule {
     port_range_max: Option<u16>,
     remote_ip_prefix: Option<String>,
     remote_group_id: Option<String>,
+    /// Extension `security-groups-remote-address-group`.
+    #[serde(default)]
+    remote_address_group_id: Option<String>,
 }
 
 impl From<WireRule> for IngressRule {
@@ -232,7 +235,8 @@ impl From<WireRule> for IngressRule {
             ipv4: wire.ethertype.as_deref() != Some("IPv6"),
             tcp: matches!(protocol.as_deref(), None | Some("tcp" | "6" | "any" | "0")),
             ports: wire.port_range_min.zip(wire.port_range_max),
-            remote_ip_prefix: wire.remote_ip_prefix,
+            // A list of networks that somebody keeps: narrow, and in no notation of ours.
+            remote_ip_prefix: wire.remote_ip_prefix.or(wire.remote_address_group_id),
             remote_group: wire.remote_group_id.map(SecurityGroupId::new),
         }
     }

@@ -26,6 +26,8 @@ pub const FOLDER: &str = "/etc/kafka-external-access";
 /// The key in each file.
 pub const KEY: &str = "external";
 const FEWEST: u32 = 32;
+/// Twice what an object serves; a ConfigMap holds 1 MiB.
+const MOST: u32 = 256;
 const HEAD: &str = "# Written by kafka-external-access. The broker reads it when it starts.\n";
 
 /// The name of the ConfigMap of a StatefulSet.
@@ -42,6 +44,12 @@ impl Advertised {
     pub fn of(listener: &str, _leads_to_it: &Outside, endpoint: &Endpoint) -> Self {
         Self(format!(",{listener}://{endpoint}"))
     }
+}
+
+/// Whether the ConfigMap of that name is the operator's: it has a file of ours, or has nothing.
+pub fn is_ours(present: &ConfigMap) -> bool {
+    let mut values = present.data.iter().flat_map(|data| data.values()).peekable();
+    values.peek().is_none() && present.binary_data.is_none() || values.any(|value| value.starts_with(HEAD))
 }
 
 /// The ConfigMap as it should be, from the one that is there. Files of brokers that are not in `advertised` stay.
@@ -76,9 +84,9 @@ fn config_map(
         |value: Option<i32>, otherwise| value.and_then(|n| u32::try_from(n).ok()).unwrap_or(otherwise);
     let replicas = number(spec.and_then(|spec| spec.replicas), 1);
     let first = number(spec.and_then(|spec| spec.ordinals.as_ref()?.start), 0);
-    let count = FEWEST.max(replicas.saturating_mul(2)).max(first.saturating_add(replicas.saturating_mul(2)));
+    let count = FEWEST.max(replicas.saturating_mul(2)).min(MOST);
     let mut data = present.and_then(|map| map.data.clone()).unwrap_or_default();
-    for ordinal in 0..count {
+    for ordinal in first..first.saturating_add(count) {
         let file = format!("{}-{ordinal}.properties", set.name_any());
         data.insert(file.clone(), of(Ordinal(ordinal), file));
     }

@@ -3,7 +3,7 @@
 //! | what | in the template |
 //! |---|---|
 //! | `listeners` | what was there, and `NAME://:port` |
-//! | `listener.security.protocol.map` | the whole map: what was there (else Kafka's default), every controller listener, and `NAME:PROTOCOL` |
+//! | `listener.security.protocol.map` | the whole map: what was there (else what the brokers have, else Kafka's default), every controller listener, and `NAME:PROTOCOL`; refused where a listener of the template has none |
 //! | `advertised.listeners`, addresses | what was there, and a reference to the broker's file, whose value brings its own comma |
 //! | `advertised.listeners`, names of `{podName}` only | what was there, and `,NAME://$(POD_NAME)...:port`: no file, no restart when an address changes |
 //! | `config.providers` | our own alias behind what was there |
@@ -56,6 +56,8 @@ pub struct Wanted<'a> {
     pub protocol: String,
     /// A name made of `{podName}` alone; `None`: each broker's own file says what it advertises.
     pub host: Option<&'a str>,
+    /// The protocol map that the brokers have now, for a template that states none: theirs is in a file then.
+    pub map: Option<&'a str>,
 }
 
 /// What our change replaced, as it stands in the annotation.
@@ -113,7 +115,8 @@ pub fn state(
     let was = base(&settings, wanted)?;
     let reverted = before.is_some() && stated(&settings, ADVERTISED)? == was.advertised;
     let pod_name = pod_name(&mut settings)?;
-    write(&mut settings, &was, wanted, &pod_name.0);
+    write(&mut settings, &was, wanted, &pod_name.0)?;
+    every_listener_has_a_protocol(&settings)?;
     pod.containers[at] = settings.container().clone();
     mount(pod, at, wanted.host.is_none(), &set.name_any());
     if target == *set {
@@ -155,10 +158,10 @@ pub fn restored(set: &StatefulSet, container: Option<&str>) -> Result<Option<Sta
     let pod = pod_mut(&mut target)?;
     let at = broker(pod, container)?;
     let mut settings = Settings::of(&pod.containers[at])?;
-    let Replaced { listeners, advertised, map, providers } = &kept.settings;
-    settings.set(LISTENERS, listeners);
-    settings.set(ADVERTISED, advertised);
-    for (key, value) in [(MAP, map), (PROVIDERS, providers), (PROVIDER_CLASS, &None)] {
+    let now = without_ours(&settings, &kept)?;
+    settings.set(LISTENERS, &now.listeners);
+    settings.set(ADVERTISED, &now.advertised);
+    for (key, value) in [(MAP, &now.map), (PROVIDERS, &now.providers), (PROVIDER_CLASS, &None)] {
         match value {
             Some(value) => settings.set(key, value),
             None => settings.remove(key),
@@ -204,6 +207,13 @@ pub fn rolling(set: &StatefulSet) -> bool {
 pub fn on_delete(set: &StatefulSet) -> bool {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     strategy.and_then(|strategy| strategy.type_.as_deref()) == Some(ON_DELETE)
+}
+
+/// How many brokers, counted from the first, Kubernetes leaves as they are.
+pub fn partition(set: &StatefulSet) -> u32 {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition);
+    partition.and_then(|partition| u32::try_from(partition).ok()).unwrap_or(0)
 }
 
 fn hold_strategy(target: &mut StatefulSet, mut kept: Before) {
@@ -253,48 +263,108 @@ fn stated(settings: &Settings, key: &str) -> Result<String, NotUnderstood> {
 fn base(settings: &Settings, wanted: &Wanted<'_>) -> Result<Replaced, NotUnderstood> {
     let advertised = stated(settings, ADVERTISED)?;
     let listeners = stated(settings, LISTENERS)?;
-    let own = entry_of(&advertised, wanted.name);
-    let reference = settings.literal(ADVERTISED, REFERENCE_START);
-    let by_file = advertised.find(&reference);
-    let ours = by_file.or(own.filter(|at| advertised[*at..].contains("$(")));
-    if own.is_some() && ours.is_none()
-        || own.is_none()
-            && ours.is_none()
-            && entry_of(&listeners, wanted.name).is_some()
-            && !listeners.ends_with(&bound(wanted))
-    {
+    let advertised_by_us = cut(settings, &advertised, wanted.name);
+    let bound_by_us = without_entry(&listeners, &bound(wanted)[1..]);
+    let others = advertised_by_us.is_none() && entry_of(&advertised, wanted.name).is_some();
+    if others || bound_by_us.is_none() && entry_of(&listeners, wanted.name).is_some() {
         return Err(NotUnderstood(format!(
             "the pod template has a listener {} already; choose another listener name",
             wanted.name
         )));
     }
-    let listeners = listeners.strip_suffix(&bound(wanted)).unwrap_or(&listeners).to_owned();
+    let listeners = bound_by_us.unwrap_or(listeners);
     if let Some(other) = listeners.split(',').find(|entry| entry.ends_with(&format!(":{}", wanted.port))) {
         return Err(NotUnderstood(format!("port {} of the pod is used by {}", wanted.port, other.trim())));
     }
-    let map = match settings.get(MAP)? {
-        Some(text) => {
-            let known = ProtocolMap::parse(&text).map_err(|error| NotUnderstood(error.to_string()))?;
-            if known.get(wanted.name).is_some() {
-                Some(known.without(wanted.name).to_string())
-            } else {
-                Some(text)
-            }
-        }
-        None => None,
-    };
-    let providers = settings.get(PROVIDERS)?.and_then(|text| {
+    let advertised = advertised_by_us.unwrap_or(advertised);
+    let (map, providers) = (map_without(settings, wanted.name)?, other_providers(settings)?);
+    Ok(Replaced { listeners, advertised, map, providers })
+}
+
+/// What the settings say now without the listener that the annotation names: what somebody changed meanwhile stays.
+fn without_ours(settings: &Settings, kept: &Before) -> Result<Replaced, NotUnderstood> {
+    let (listeners, advertised) = (stated(settings, LISTENERS)?, stated(settings, ADVERTISED)?);
+    let ours = entry_of(&listeners, &kept.listener).map(|at| entry_at(&listeners, at).to_owned());
+    Ok(Replaced {
+        listeners: ours.and_then(|ours| without_entry(&listeners, &ours)).unwrap_or(listeners),
+        advertised: cut(settings, &advertised, &kept.listener).unwrap_or(advertised),
+        // One that was not there is ours as a whole.
+        map: match &kept.settings.map {
+            Some(was) => map_without_added(settings, was, &kept.listener)?,
+            None => None,
+        },
+        providers: other_providers(settings)?,
+    })
+}
+
+fn map_without(settings: &Settings, name: &str) -> Result<Option<String>, NotUnderstood> {
+    let Some(text) = settings.get(MAP)? else { return Ok(None) };
+    let known = ProtocolMap::parse(&text).map_err(|error| NotUnderstood(error.to_string()))?;
+    Ok(Some(if known.get(name).is_some() { known.without(name).to_string() } else { text }))
+}
+
+/// Without our listener, and without the controllers' that were added with it.
+fn map_without_added(settings: &Settings, was: &str, name: &str) -> Result<Option<String>, NotUnderstood> {
+    let Some(text) = map_without(settings, name)? else { return Ok(None) };
+    let (now, was) =
+        (ProtocolMap::parse(&text).unwrap_or_default(), ProtocolMap::parse(was).unwrap_or_default());
+    let controllers = settings.get(CONTROLLERS)?.unwrap_or_default();
+    let added: Vec<&str> = controllers
+        .split(',')
+        .map(str::trim)
+        .filter(|name| now.get(name).is_some() && was.get(name).is_none())
+        .collect();
+    Ok(Some(if added.is_empty() {
+        text
+    } else {
+        added.into_iter().fold(now, |map, name| map.without(name)).to_string()
+    }))
+}
+
+fn other_providers(settings: &Settings) -> Result<Option<String>, NotUnderstood> {
+    Ok(settings.get(PROVIDERS)?.and_then(|text| {
         let others: Vec<&str> = text.split(',').filter(|alias| alias.trim() != ALIAS).collect();
         (!others.is_empty()).then(|| others.join(","))
-    });
-    // A file's value brings its comma; a name is behind one of ours.
-    let advertised = match (by_file, ours) {
-        (Some(at), _) => &advertised[..at],
-        (None, Some(at)) => advertised[..at].strip_suffix(',').unwrap_or(&advertised[..at]),
-        (None, None) => &advertised,
-    };
-    let advertised = advertised.to_owned();
-    Ok(Replaced { listeners, advertised, map, providers })
+    }))
+}
+
+/// The text without the entry of ours, wherever it stands; `None`: there is none. A file's value brings its comma; a name
+/// is behind one of ours.
+fn cut(settings: &Settings, advertised: &str, name: &str) -> Option<String> {
+    let reference = settings.literal(ADVERTISED, REFERENCE_START);
+    if let Some(at) = advertised.find(&reference) {
+        let end = at + advertised[at..].find('}')? + 1;
+        return Some(format!("{}{}", &advertised[..at], &advertised[end..]));
+    }
+    let at = entry_of(advertised, name).filter(|at| entry_at(advertised, *at).contains("$("))?;
+    let (head, rest) = (&advertised[..at], &advertised[at + entry_at(advertised, at).len()..]);
+    Some(format!("{}{rest}", head.strip_suffix(',').unwrap_or(head)))
+}
+
+/// The entry that starts there.
+fn entry_at(text: &str, at: usize) -> &str {
+    text[at..].split(',').next().unwrap_or_default()
+}
+
+/// The list without that entry; `None`: it is not in it.
+fn without_entry(list: &str, entry: &str) -> Option<String> {
+    let ours = |other: &&str| other.trim() == entry.trim();
+    list.split(',').any(|other| ours(&other)).then(|| {
+        let others: Vec<&str> = list.split(',').filter(|other| !ours(other)).collect();
+        others.join(",")
+    })
+}
+
+fn every_listener_has_a_protocol(settings: &Settings) -> Result<(), NotUnderstood> {
+    let map = ProtocolMap::parse(&stated(settings, MAP)?).unwrap_or_default();
+    let listeners = stated(settings, LISTENERS)?;
+    let names = listeners.split(',').filter_map(|entry| Some(entry.trim().split_once("://")?.0));
+    match names.into_iter().find(|name| map.get(name).is_none()) {
+        None => Ok(()),
+        Some(name) => Err(NotUnderstood(format!(
+            "listener {name} has no protocol in the pod template, and the brokers could not be asked; state {MAP} there"
+        ))),
+    }
 }
 
 const REFERENCE_START: &str = "${kea:";
@@ -303,9 +373,9 @@ fn bound(wanted: &Wanted<'_>) -> String {
     format!(",{}://:{}", wanted.name, wanted.port)
 }
 
-/// Where the entry of a listener starts.
+/// Where the entry of a listener starts; to Kafka its name is the same in small letters.
 fn entry_of(text: &str, name: &str) -> Option<usize> {
-    let start = format!("{name}://");
+    let (text, start) = (text.to_ascii_uppercase(), format!("{}://", name.to_ascii_uppercase()));
     text.match_indices(&start).map(|(at, _)| at).find(|at| *at == 0 || text[..*at].trim_end().ends_with(','))
 }
 
@@ -338,10 +408,19 @@ fn pod_name(settings: &mut Settings) -> Result<(String, bool), NotUnderstood> {
     Ok((POD_NAME.to_owned(), true))
 }
 
-fn write(settings: &mut Settings, was: &Replaced, wanted: &Wanted<'_>, pod_name: &str) {
-    settings.set(LISTENERS, &format!("{}{}", was.listeners, bound(wanted)));
-    let map = ProtocolMap::parse(was.map.as_deref().unwrap_or(DEFAULT_MAP)).unwrap_or_default();
-    let controllers = settings.get(CONTROLLERS).ok().flatten().unwrap_or_default();
+/// What has our entry already stays as it is: where somebody put it is where it belongs.
+fn write(
+    settings: &mut Settings,
+    was: &Replaced,
+    wanted: &Wanted<'_>,
+    pod_name: &str,
+) -> Result<(), NotUnderstood> {
+    if stated(settings, LISTENERS)? == was.listeners {
+        settings.set(LISTENERS, &format!("{}{}", was.listeners, bound(wanted)));
+    }
+    let now = settings.get(MAP)?;
+    let map = ProtocolMap::parse(now.as_deref().or(wanted.map).unwrap_or(DEFAULT_MAP)).unwrap_or_default();
+    let controllers = settings.get(CONTROLLERS)?.unwrap_or_default();
     let missing =
         controllers.split(',').map(str::trim).filter(|name| !name.is_empty() && map.get(name).is_none());
     let map = missing.fold(map.clone(), |map, name| map.with(name, "PLAINTEXT"));
@@ -354,17 +433,24 @@ fn write(settings: &mut Settings, was: &Replaced, wanted: &Wanted<'_>, pod_name:
             settings.literal(ADVERTISED, &reference)
         }
     };
-    settings.set(ADVERTISED, &format!("{}{ours}", was.advertised));
+    if !stated(settings, ADVERTISED)?.contains(&ours) {
+        settings.set(ADVERTISED, &format!("{}{ours}", was.advertised));
+    }
     if wanted.host.is_some() {
         match &was.providers {
             Some(others) => settings.set(PROVIDERS, others),
             None => settings.remove(PROVIDERS),
         }
-        return settings.remove(PROVIDER_CLASS);
+        settings.remove(PROVIDER_CLASS);
+        return Ok(());
     }
     let others = was.providers.as_ref().map(|others| format!("{others},")).unwrap_or_default();
-    settings.set(PROVIDERS, &format!("{others}{ALIAS}"));
+    let listed = settings.get(PROVIDERS)?.is_some_and(|text| text.split(',').any(|one| one.trim() == ALIAS));
+    if !listed {
+        settings.set(PROVIDERS, &format!("{others}{ALIAS}"));
+    }
     settings.set(PROVIDER_CLASS, PROVIDER);
+    Ok(())
 }
 
 /// The folder with the files, whole: a `subPath` would not follow the ConfigMap.
@@ -437,7 +523,13 @@ mod tests {
     }
 
     fn external() -> Wanted<'static> {
-        Wanted { name: "EXTERNAL", port: 9094, protocol: "PLAINTEXT".to_owned(), host: None }
+        Wanted {
+            name: "EXTERNAL",
+            port: 9094,
+            protocol: "PLAINTEXT".to_owned(),
+            host: None,
+            map: Some("I:PLAINTEXT"),
+        }
     }
 
     fn changed(set: &StatefulSet, wanted: &Wanted<'_>) -> StatefulSet {
@@ -497,7 +589,7 @@ mod tests {
     #[test]
     fn every_setting_that_kafka_needs_is_whole() {
         let with = changed(&environment(&[("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")]), &external());
-        assert_eq!(value(&with, MAP), format!("{DEFAULT_MAP},CONTROLLER:PLAINTEXT,EXTERNAL:PLAINTEXT"));
+        assert_eq!(value(&with, MAP), "I:PLAINTEXT,CONTROLLER:PLAINTEXT,EXTERNAL:PLAINTEXT");
         let reference = "${kea:/etc/kafka-external-access/$(POD_NAME).properties:external}";
         assert_eq!(value(&with, ADVERTISED), format!("{ENTRY}{reference}"));
         assert_eq!(
@@ -546,6 +638,53 @@ mod tests {
             let back = restored(&with, None).expect("understood").expect("ours");
             assert_eq!(value(&back, ADVERTISED), "I://a:9092,");
         }
+    }
+
+    fn edited(set: &StatefulSet, name: &str, edit: impl Fn(&str) -> String) -> StatefulSet {
+        let mut set = set.clone();
+        let env = pod_mut(&mut set).expect("a pod").containers[1].env.as_mut().expect("variables");
+        let variable = env.iter_mut().find(|variable| variable.name == name).expect("a variable");
+        variable.value = variable.value.as_deref().map(edit);
+        set
+    }
+
+    #[test]
+    fn what_somebody_adds_beside_ours_stays_in_its_place_and_outlives_us() {
+        let map = ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "I:PLAINTEXT");
+        let with = changed(&environment(&[map]), &external());
+        let with = strategy_returned(&with).expect("it was held");
+        let behind = |text: &str| format!("{text},ADMIN://:9095");
+        let with = edited(&with, "KAFKA_LISTENERS", behind);
+        let with = edited(&with, "KAFKA_ADVERTISED_LISTENERS", |text| format!("{text},ADMIN://a:9095"));
+        let with = edited(&with, map.0, |text| format!("{text},ADMIN:SSL"));
+        assert_eq!(state(&with, None, &external()), Ok(State::InShape), "no broker restarts for it");
+        let back = restored(&with, None).expect("understood").expect("ours");
+        assert_eq!(value(&back, LISTENERS), "I://:9092,ADMIN://:9095");
+        assert_eq!(value(&back, ADVERTISED), format!("{ENTRY},ADMIN://a:9095"));
+        assert_eq!(value(&back, MAP), "I:PLAINTEXT,ADMIN:SSL");
+        let front = edited(&with, "KAFKA_LISTENERS", |text| text.replace("I://:9092", "I://:9192"));
+        let back = restored(&front, None).expect("understood").expect("ours");
+        assert_eq!(value(&back, LISTENERS), "I://:9192,ADMIN://:9095");
+    }
+
+    #[test]
+    fn a_listener_without_a_protocol_is_refused() {
+        let nobody_asked = Wanted { map: None, ..external() };
+        let refusal = state(&environment(&[]), None, &nobody_asked).expect_err("nothing says what I is");
+        assert!(refusal.to_string().contains("listener I has no protocol"), "{refusal}");
+        let in_env = json!({"name": "KAFKA_CONTROLLER_LISTENER_NAMES", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
+        let mut set = environment(&[]);
+        let env = pod_mut(&mut set).expect("a pod").containers[1].env.as_mut().expect("variables");
+        env.push(serde_json::from_value(in_env).expect("a variable"));
+        assert!(state(&set, None, &external()).is_err(), "controllers that cannot be read are not left out");
+    }
+
+    #[test]
+    fn a_name_in_small_letters_is_the_same_name() {
+        let mut set = environment(&[]);
+        set = edited(&set, "KAFKA_LISTENERS", |text| format!("{text},external://:9095"));
+        let refusal = state(&set, None, &external()).expect_err("it is there");
+        assert!(refusal.to_string().contains("has a listener EXTERNAL already"), "{refusal}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Finalizers, deletion, and objects that are made again.
 
 use kafka_external_access::{api::REPLACE_ANNOTATION, kubernetes::KubernetesFault};
+use kube::Resource;
 
 use super::{World, access, fault, held, made, permit, secret};
 
@@ -29,7 +30,7 @@ pub async fn a_new_object_is_of_generation_one_and_is_listed(world: &dyn World) 
     let object = made(world).await;
     assert_eq!((object.metadata.generation, object.status.clone()), (Some(1), None));
     let all = world.api().accesses().await.expect("a list");
-    assert_eq!(all.iter().filter(|listed| listed.metadata.uid == object.metadata.uid).count(), 1);
+    assert_eq!(all.iter().filter(|listed| listed.meta().uid == object.metadata.uid).count(), 1);
 }
 
 pub async fn a_finalizer_comes_and_goes_and_the_generation_stays(world: &dyn World) {

@@ -26,9 +26,10 @@ use kafka_external_access::{
     },
     controller::{queue::Outcome, reconcile::Reconciler},
     domain::{AccessKey, Uid},
-    kubernetes::{Kubernetes, KubernetesError, stats::NodeStats},
+    kubernetes::{Kubernetes, KubernetesError, Listed, stats::NodeStats},
     seams::WritePermit,
 };
+use kube::Resource;
 use serde_json::{Value, json};
 
 use crate::{
@@ -71,7 +72,7 @@ impl Kubernetes for Namespaces {
     async fn access(&self, key: &AccessKey) -> Answer<Option<KafkaExternalAccess>> {
         self.of(&key.namespace).access(key).await
     }
-    async fn accesses(&self) -> Answer<Vec<KafkaExternalAccess>> {
+    async fn accesses(&self) -> Answer<Vec<Listed>> {
         let mut all = Vec::new();
         for server in self.servers.values() {
             all.extend(server.accesses().await?);
@@ -312,7 +313,8 @@ impl Tenants {
     pub async fn settle(&self) {
         for _ in 0..24 {
             for object in self.kubernetes.accesses().await.expect("objects") {
-                let key = key(&within(&object.metadata), &object.metadata.name.clone().expect("a name"));
+                let meta = object.meta();
+                let key = key(&within(meta), &meta.name.clone().expect("a name"));
                 self.operator.reconcile(&key).await;
             }
             self.clock.pass(Duration::from_secs(25));

@@ -1,0 +1,100 @@
+//! The brokers of a StatefulSet as a restart sequence looks at them: who is of an older template, whether Kubernetes restarts
+//! brokers by itself, and what the gate says.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Plan,
+    observed::{KafkaState, Observed, StatefulSetView},
+};
+use crate::{
+    domain::Ordinal,
+    kafka::BrokerView,
+    listeners::restart::{
+        gate::{self, Next},
+        template,
+    },
+};
+
+/// Made from an older template than the StatefulSet has.
+pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
+    let revision = set.object.status.as_ref().and_then(|status| status.update_revision.as_ref());
+    let pod = observed.pods.get(&ordinal).and_then(|pod| pod.revision.as_ref());
+    revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
+}
+
+/// Kubernetes has not seen the template yet, or restarts brokers by itself: two must not do that at once.
+pub fn kubernetes_is_at_work(set: &StatefulSetView, observed: &Observed) -> Option<String> {
+    let status = set.object.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation);
+    if set.object.metadata.generation.is_some() && seen != set.object.metadata.generation {
+        return Some("Kubernetes has not taken the new pod template in yet".to_owned());
+    }
+    let held_back = template::partition(&set.object);
+    let rolled = set.ordinals().skip(usize::try_from(held_back).unwrap_or(usize::MAX));
+    let old = rolled.into_iter().find(|ordinal| outdated(set, observed, *ordinal));
+    old.filter(|_| !template::on_delete(&set.object)).map(|ordinal| {
+        format!(
+            "Kubernetes restarts the brokers for a new pod template; broker {ordinal} is next or under way"
+        )
+    })
+}
+
+/// All brokers as the gate looks at them.
+pub struct Roll<'a> {
+    kafka: &'a KafkaState,
+    views: BTreeMap<Ordinal, Result<&'a BrokerView, String>>,
+    due: BTreeMap<Ordinal, bool>,
+}
+
+/// Looks at all brokers of the StatefulSet.
+pub fn roll<'a>(
+    set: &StatefulSetView,
+    observed: &Observed,
+    kafka: &'a KafkaState,
+    due: impl Fn(Ordinal) -> bool,
+) -> Roll<'a> {
+    let view = |ordinal: Ordinal| match kafka.internal.get(&ordinal) {
+        // It may answer before the next readiness probe: until then its Service does not lead to it.
+        Some(Ok(_)) if observed.pods.get(&ordinal).is_some_and(|pod| !pod.ready) => {
+            Err("its pod is not Ready".to_owned())
+        }
+        Some(Ok(view)) => Ok(view),
+        Some(Err(error)) => Err(error.to_string()),
+        None if observed.pods.contains_key(&ordinal) => Err("its pod has no address or ends".to_owned()),
+        None => Err("its pod does not exist".to_owned()),
+    };
+    Roll {
+        kafka,
+        views: set.ordinals().map(|ordinal| (ordinal, view(ordinal))).collect(),
+        due: set.ordinals().map(|ordinal| (ordinal, due(ordinal))).collect(),
+    }
+}
+
+impl Roll<'_> {
+    /// The brokers that must restart.
+    pub fn due(&self) -> impl Iterator<Item = Ordinal> {
+        self.due.iter().filter(|(_, due)| **due).map(|(ordinal, _)| *ordinal)
+    }
+
+    /// What the gate says; `None`: it cannot be asked before the cluster is, which `plan` then says.
+    pub fn next(&self, allow_unavailable: bool, plan: &mut Plan) -> Option<Next> {
+        if self.due().next().is_none() {
+            return Some(Next::Done);
+        }
+        let brokers = self.views.iter().map(|(ordinal, view)| {
+            let view = view.as_ref().map(|view| *view).map_err(String::as_str);
+            (*ordinal, gate::Broker { view, due: self.due.get(ordinal).copied().unwrap_or(false) })
+        });
+        let brokers = brokers.collect();
+        match &self.kafka.cluster {
+            None if self.views.values().any(Result::is_ok) => {
+                plan.ask_cluster = true;
+                None
+            }
+            None => Some(gate::next(&brokers, &crate::kafka::ClusterState::default(), allow_unavailable)),
+            Some(Err(error)) => Some(Next::Blocked(format!("the cluster cannot be looked at: {error}"))),
+            Some(Ok(cluster)) => Some(gate::next(&brokers, cluster, allow_unavailable)),
+        }
+    }
+}
