@@ -124,6 +124,7 @@ impl Reconciler {
         let (object, result) = match result {
             Road::Reached(reached) => *reached,
             Road::Gone => {
+                self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&desired.uid);
                 self.forget(key);
                 return Ok(Outcome::default());
             }

@@ -216,7 +216,7 @@ impl Observer {
         let Some(listener) = &desired.listener else { return BTreeMap::new() };
         let open = internal.iter().filter_map(|(ordinal, view)| {
             let ip = observed.pods.get(ordinal)?.ip?;
-            let missing = !has_listener(view.as_ref().ok()?, &listener.name);
+            let missing = !has_listener(view.as_ref().ok()?, &listener.name, ListenerSetting::Listeners);
             let target = Target {
                 at: (ip, listener.port).into(),
                 security: Security::default(),
@@ -334,8 +334,10 @@ fn internal_name(view: Option<&BrokerView>) -> Option<String> {
     view.advertised.get(&view.node).map(|endpoint| endpoint.host.clone())
 }
 
-fn has_listener(view: &BrokerView, name: &str) -> bool {
-    advertised_host(view, name).is_some()
+/// The value in force of a setting that lists listeners has one of that name.
+fn has_listener(view: &BrokerView, name: &str, setting: ListenerSetting) -> bool {
+    let text = view.setting(setting).effective.unwrap_or_default();
+    Listeners::parse(&text).unwrap_or_default().get(name).is_some()
 }
 
 /// The host that clients of the listener are told, which is what the certificate must cover.

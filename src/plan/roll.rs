@@ -23,12 +23,18 @@ pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) ->
     revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
 }
 
+/// Kubernetes has not seen the template yet: nobody is of an older one, as far as it knows.
+pub fn not_taken_in(set: &StatefulSetView) -> Option<&'static str> {
+    let seen = set.object.status.as_ref().and_then(|status| status.observed_generation);
+    let generation = set.object.metadata.generation;
+    (generation.is_some() && seen != generation)
+        .then_some("Kubernetes has not taken the new pod template in yet")
+}
+
 /// Kubernetes has not seen the template yet, or restarts brokers by itself: two must not do that at once.
 pub fn kubernetes_is_at_work(set: &StatefulSetView, observed: &Observed) -> Option<String> {
-    let status = set.object.status.as_ref();
-    let seen = status.and_then(|status| status.observed_generation);
-    if set.object.metadata.generation.is_some() && seen != set.object.metadata.generation {
-        return Some("Kubernetes has not taken the new pod template in yet".to_owned());
+    if let Some(why) = not_taken_in(set) {
+        return Some(why.to_owned());
     }
     let held_back = template::partition(&set.object);
     let rolled = set.ordinals().skip(usize::try_from(held_back).unwrap_or(usize::MAX));

@@ -8,6 +8,9 @@
 //! | our listener was in the template and somebody took it out | `TemplateReverted`: the patch is shown, nothing is put back |
 //! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken`; where that one is to tell something else, it goes first |
 //! | an endpoint was told to a broker that cannot be asked | `EndpointTaken`, until that one answers or goes |
+//! | a ConfigMap of the user's has the name of the files | `FilesTaken` |
+//! | something else has the port in a pod | `ListenerPortTaken` |
+//! | a broker is of an older template, and not because of us | `RestartBlocked`: nothing is rolled out that somebody holds back |
 //! | a broker's file does not say what its address is | write the ConfigMap |
 //! | the listener is not in the template, and every broker has its address | one patch of the template |
 //! | Kubernetes itself restarts brokers (an older revision, and the strategy is not `OnDelete`) | wait |
@@ -25,7 +28,7 @@ use super::{
     listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
-    roll::{Roll, kubernetes_is_at_work, outdated, roll},
+    roll::{Roll, kubernetes_is_at_work, not_taken_in, outdated, roll},
 };
 use crate::{
     api::conditions::Reason,
@@ -78,6 +81,14 @@ pub fn plan(
     let goals = &free;
     let map = kafka.protocol_map();
     let wanted = wanted(desired, listener, map.as_deref());
+    let by_file = wanted.host.is_none();
+    if by_file && observed.files.as_ref().is_some_and(|files| !file::is_ours(files)) {
+        let text = format!(
+            "ConfigMap {} is not the operator's; rename it, the brokers' files need that name",
+            file::name(&desired.stateful_set)
+        );
+        return road.refuse_all(Reason::FilesTaken, &text, goals, plan);
+    }
     let target = match template::state(&set.object, desired.container.as_deref(), &wanted) {
         Ok(State::InShape) => None,
         Ok(State::Reverted(target)) => {
@@ -97,14 +108,6 @@ pub fn plan(
         }
         Err(problem) => return road.not_understood(&problem, goals, plan),
     };
-    let by_file = wanted.host.is_none();
-    if by_file && observed.files.as_ref().is_some_and(|files| !file::is_ours(files)) {
-        let text = format!(
-            "ConfigMap {} is not the operator's; rename it, the brokers' files need that name",
-            file::name(&desired.stateful_set)
-        );
-        return road.refuse_all(Reason::FilesTaken, &text, goals, plan);
-    }
     if target.is_some() && road.is_in_the_way(goals, plan) {
         return;
     }
@@ -250,8 +253,18 @@ impl Road<'_> {
             plan.wake_in(self.desired.probe_interval);
             return true;
         }
+        if let Some(why) = not_taken_in(self.set) {
+            for ordinal in goals.keys() {
+                plan.wait(*ordinal, Reason::InProgress, why);
+            }
+            plan.wake_in(SOON);
+            return true;
+        }
+        // Those of our own sequence are of an older one because of us.
+        let ours = template::before(&self.set.object).ok().flatten().is_some();
+        let rolling = ours && template::on_delete(&self.set.object);
         let old = self.set.ordinals().find(|ordinal| outdated(self.set, self.observed, *ordinal));
-        if let Some(ordinal) = old.filter(|_| !template::rolling(&self.set.object)) {
+        if let Some(ordinal) = old.filter(|_| !rolling) {
             let text = format!(
                 "{} is of an older pod template; the listener comes into the template when all brokers are of the newest, so that nothing else is rolled out with it",
                 self.pod(ordinal)
@@ -328,6 +341,13 @@ impl Road<'_> {
         fixed_entry(self.kafka.internal.get(&ordinal)?.as_ref().ok()?, &self.listener.name)
     }
 
+    /// The broker has the listener in its template or file, whatever it advertises.
+    fn binds(&self, ordinal: Ordinal) -> bool {
+        let view = self.kafka.internal.get(&ordinal).and_then(|view| view.as_ref().ok());
+        let text = view.and_then(|view| view.setting(ListenerSetting::Listeners).fixed).unwrap_or_default();
+        Listeners::parse(&text).is_ok_and(|listeners| listeners.get(&self.listener.name).is_some())
+    }
+
     fn restart(&self, goals: &BTreeMap<Ordinal, &Goal>, missing: Option<Ordinal>, plan: &mut Plan) {
         if let Some(why) = kubernetes_is_at_work(self.set, self.observed) {
             let due = goals.iter().filter(|(ordinal, goal)| !self.in_force(**ordinal, goal));
@@ -360,7 +380,17 @@ impl Road<'_> {
         let Some(pod) = self.observed.pods.get(&ordinal) else { return };
         let goal = goals.get(&ordinal).map(|goal| goal.endpoint.clone());
         let in_vain = self.memory.in_vain(ordinal, &pod.identity, goal.as_ref());
-        if in_vain && !outdated(self.set, self.observed, ordinal) {
+        let old = outdated(self.set, self.observed, ordinal);
+        let held_back = old && !template::on_delete(&self.set.object);
+        if held_back && !self.binds(ordinal) {
+            let text = format!(
+                "{} is of an older pod template without listener {}, which updateStrategy holds back; let it be rolled out",
+                self.pod(ordinal),
+                self.listener.name
+            );
+            return plan.wait(ordinal, Reason::RestartBlocked, text);
+        }
+        if in_vain && (!old || held_back) {
             let text = format!(
                 "{} was restarted and still does not advertise what it should; see its log; nothing more is restarted",
                 self.pod(ordinal)
@@ -421,6 +451,9 @@ pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observe
     let Some(set) = &observed.stateful_set else { return };
     let ours = template::before(&set.object).ok().flatten().filter(|before| before.listener == listener.name);
     let Some(target) = ours.and_then(|_| template::strategy_returned(&set.object)) else { return };
+    if not_taken_in(set).is_some() {
+        return plan.wake_in(SOON);
+    }
     if !set.ordinals().any(|ordinal| outdated(set, observed, ordinal)) {
         let what = "return the update strategy to the StatefulSet".to_owned();
         return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });

@@ -67,7 +67,11 @@ pub fn wanted(
 
 /// The ConfigMap that advertises nothing.
 pub fn empty(set: &StatefulSet, present: Option<&ConfigMap>) -> ConfigMap {
-    config_map(set, present, |_, _| content(""))
+    let mut files = config_map(set, present, |_, _| content(""));
+    // Those of brokers that there were as well.
+    let all = files.data.iter_mut().flatten().filter(|(file, _)| file.ends_with(".properties"));
+    all.for_each(|(_, text)| *text = content(""));
+    files
 }
 
 fn content(value: &str) -> String {
@@ -86,7 +90,8 @@ fn config_map(
     let first = number(spec.and_then(|spec| spec.ordinals.as_ref()?.start), 0);
     let count = FEWEST.max(replicas.saturating_mul(2)).min(MOST);
     let mut data = present.and_then(|map| map.data.clone()).unwrap_or_default();
-    for ordinal in first..first.saturating_add(count) {
+    // Ordinals that begin later may begin earlier again.
+    for ordinal in first.saturating_sub(MOST)..first.saturating_add(count) {
         let file = format!("{}-{ordinal}.properties", set.name_any());
         data.insert(file.clone(), of(Ordinal(ordinal), file));
     }

@@ -285,14 +285,17 @@ fn base(settings: &Settings, wanted: &Wanted<'_>) -> Result<Replaced, NotUnderst
 fn without_ours(settings: &Settings, kept: &Before) -> Result<Replaced, NotUnderstood> {
     let (listeners, advertised) = (stated(settings, LISTENERS)?, stated(settings, ADVERTISED)?);
     let ours = entry_of(&listeners, &kept.listener).map(|at| entry_at(&listeners, at).to_owned());
+    let listeners = ours.and_then(|ours| without_entry(&listeners, &ours)).unwrap_or(listeners);
+    let map = match &kept.settings.map {
+        Some(was) => map_without_added(settings, was, &kept.listener)?,
+        // One that was not there is ours as a whole, unless somebody has added a listener that needs it.
+        None if listeners == kept.settings.listeners => None,
+        None => map_without(settings, &kept.listener)?,
+    };
     Ok(Replaced {
-        listeners: ours.and_then(|ours| without_entry(&listeners, &ours)).unwrap_or(listeners),
+        listeners,
         advertised: cut(settings, &advertised, &kept.listener).unwrap_or(advertised),
-        // One that was not there is ours as a whole.
-        map: match &kept.settings.map {
-            Some(was) => map_without_added(settings, was, &kept.listener)?,
-            None => None,
-        },
+        map,
         providers: other_providers(settings)?,
     })
 }
@@ -306,19 +309,17 @@ fn map_without(settings: &Settings, name: &str) -> Result<Option<String>, NotUnd
 /// Without our listener, and without the controllers' that were added with it.
 fn map_without_added(settings: &Settings, was: &str, name: &str) -> Result<Option<String>, NotUnderstood> {
     let Some(text) = map_without(settings, name)? else { return Ok(None) };
-    let (now, was) =
+    let (now, before) =
         (ProtocolMap::parse(&text).unwrap_or_default(), ProtocolMap::parse(was).unwrap_or_default());
     let controllers = settings.get(CONTROLLERS)?.unwrap_or_default();
     let added: Vec<&str> = controllers
         .split(',')
         .map(str::trim)
-        .filter(|name| now.get(name).is_some() && was.get(name).is_none())
+        .filter(|name| now.get(name).is_some() && before.get(name).is_none())
         .collect();
-    Ok(Some(if added.is_empty() {
-        text
-    } else {
-        added.into_iter().fold(now, |map, name| map.without(name)).to_string()
-    }))
+    let rest = added.into_iter().fold(now, |map, name| map.without(name)).to_string();
+    // Blanks are the user's as well.
+    Ok(Some(if rest == before.to_string() { was.to_owned() } else { rest }))
 }
 
 fn other_providers(settings: &Settings) -> Result<Option<String>, NotUnderstood> {
@@ -561,7 +562,7 @@ mod tests {
             environment(&[]),
             arguments(),
             environment(&[
-                ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "I:PLAINTEXT,CONTROLLER:SSL"),
+                ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "I:PLAINTEXT, CONTROLLER:SSL"),
                 ("KAFKA_CONFIG_PROVIDERS", "vault"),
             ]),
         ];
@@ -662,6 +663,11 @@ mod tests {
         assert_eq!(value(&back, LISTENERS), "I://:9092,ADMIN://:9095");
         assert_eq!(value(&back, ADVERTISED), format!("{ENTRY},ADMIN://a:9095"));
         assert_eq!(value(&back, MAP), "I:PLAINTEXT,ADMIN:SSL");
+        let unstated = changed(&environment(&[]), &external());
+        let added = edited(&unstated, "KAFKA_LISTENERS", behind);
+        let added = edited(&added, map.0, |text| format!("{text},ADMIN:SSL"));
+        let back = restored(&added, None).expect("understood").expect("ours");
+        assert_eq!(value(&back, MAP), "I:PLAINTEXT,ADMIN:SSL", "ADMIN would have no protocol without it");
         let front = edited(&with, "KAFKA_LISTENERS", |text| text.replace("I://:9092", "I://:9192"));
         let back = restored(&front, None).expect("understood").expect("ours");
         assert_eq!(value(&back, LISTENERS), "I://:9192,ADMIN://:9095");
