@@ -28,6 +28,8 @@ const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 /// RFC 3056: an IPv4 address lies behind it.
 const SIX_TO_FOUR: u16 = 0x2002;
 
+const DENIED: &str = "in a network that the administrator denies";
+
 /// What an address is that nobody is called at; `None`: it may be somebody's.
 pub fn never_a_host(address: IpAddr) -> Option<&'static str> {
     match address {
@@ -121,15 +123,10 @@ impl Reach {
             IpAddr::V6(address) => embedded(address).map(IpAddr::V4),
             IpAddr::V4(_) => None,
         };
-        let denied =
-            [Some(address), inner].into_iter().flatten().any(|address| within(&self.denied, address));
         let kind = match never_a_host(address) {
-            _ if within(&self.allowed, address)
-                && !inner.is_some_and(|inner| within(&self.denied, inner)) =>
-            {
-                return Ok(());
-            }
-            _ if denied => "in a network that the administrator denies",
+            _ if inner.is_some_and(|inner| within(&self.denied, inner)) => DENIED,
+            _ if within(&self.allowed, address) => return Ok(()),
+            _ if within(&self.denied, address) => DENIED,
             Some(kind) => kind,
             None => return Ok(()),
         };

@@ -59,7 +59,7 @@ pub struct Reconciler {
     /// What is remembered of each object.
     pub memories: Mutex<BTreeMap<AccessKey, (Uid, Memory)>>,
     /// Warnings that were told, so that they are told once.
-    pub told: Mutex<BTreeMap<Uid, BTreeSet<String>>>,
+    pub told: Mutex<BTreeMap<AccessKey, (Uid, BTreeSet<String>)>>,
     /// What scrapes show of each object.
     pub objects: Objects,
     /// Makes names of events unique.
@@ -124,7 +124,6 @@ impl Reconciler {
         let (object, result) = match result {
             Road::Reached(reached) => *reached,
             Road::Gone => {
-                self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&desired.uid);
                 self.forget(key);
                 return Ok(Outcome::default());
             }
@@ -325,7 +324,11 @@ impl Reconciler {
 
     fn untold(&self, desired: &Desired, notes: Vec<Note>) -> Vec<Note> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = told.entry(desired.uid.clone()).or_default();
+        let nothing = || (desired.uid.clone(), BTreeSet::new());
+        let (of, told) = told.entry(desired.key.clone()).or_insert_with(nothing);
+        if *of != desired.uid {
+            (*of, *told) = nothing();
+        }
         notes.into_iter().filter(|note| told.insert(format!("{} {}", note.reason, note.text))).collect()
     }
 
@@ -347,10 +350,8 @@ impl Reconciler {
     /// Keeps nothing of an object that is gone.
     pub fn forget(&self, key: &AccessKey) {
         self.objects.forget(key);
-        let memory = self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some((uid, _)) = memory {
-            self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
-        }
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.observer.forget(key);
     }
 }

@@ -234,7 +234,7 @@ impl<'a> Bindings<'a> {
     }
 
     fn recorded(&self, ordinal: Ordinal) -> Option<Recorded> {
-        let broker = self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)?;
+        let broker = self.observed.recorded(ordinal)?;
         let id = AddressId::new(broker.address_id.clone()?);
         Some(Recorded {
             id,

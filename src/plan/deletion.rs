@@ -181,8 +181,8 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
 
 /// The address that is recorded for the broker, where it advertises it.
 fn told<'a>(observed: &'a Observed, view: &BrokerView, ordinal: Ordinal) -> Option<&'a str> {
-    let recorded = observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0);
-    recorded.and_then(|broker| broker.address.as_deref()).filter(|address| dynamic::names_host(view, address))
+    let address = observed.recorded(ordinal)?.address.as_deref();
+    address.filter(|address| dynamic::names_host(view, address))
 }
 
 /// What was allocated for the broker is kept as it is bound, so nobody else gets it whoever advertises it.
@@ -191,9 +191,8 @@ fn stays_bound(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool
 }
 
 fn is_adopted(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool {
-    let mut brokers = observed.own.status.brokers.iter();
-    let recorded = brokers.any(|broker| broker.ordinal == ordinal.0 && broker.adopted == Some(true));
-    recorded || desired.chosen_addresses.contains_key(&ordinal)
+    let recorded = observed.recorded(ordinal).and_then(|broker| broker.adopted);
+    recorded == Some(true) || desired.chosen_addresses.contains_key(&ordinal)
 }
 
 fn still_advertised(desired: &Desired, node: NodeId, address: &str, adopted: bool) -> Problem {

@@ -105,21 +105,8 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
                     goals.insert(ordinal, Goal { outside, endpoint: wanted.endpoint });
                     continue;
                 }
-                let manager = observed.stateful_set.as_ref().and_then(|set| set.manager.as_deref());
-                let absent_teller = observed.absent_teller(ordinal, &wanted.endpoint);
-                let broker = Broker {
-                    desired,
-                    listener,
-                    kafka,
-                    memory,
-                    now,
-                    ordinal,
-                    view,
-                    outside,
-                    manager,
-                    absent_teller,
-                    goes_with_pod: goes_with_pod(observed, ordinal),
-                };
+                let broker =
+                    Broker { desired, listener, observed, kafka, memory, now, ordinal, view, outside };
                 broker.decide(&wanted, plan);
             }
         }
@@ -216,18 +203,13 @@ fn wanted<'a>(
 struct Broker<'a> {
     desired: &'a Desired,
     listener: &'a WantedListener,
+    observed: &'a Observed,
     kafka: &'a KafkaState,
     memory: &'a Memory,
     now: Timestamp,
     ordinal: Ordinal,
     view: &'a BrokerView,
     outside: Outside,
-    /// Who keeps the StatefulSet as it is.
-    manager: Option<&'a str>,
-    /// Another broker that may have the endpoint stored still.
-    absent_teller: Option<Ordinal>,
-    /// Addresses of its pod and its node.
-    goes_with_pod: Vec<IpAddr>,
 }
 
 /// Why an endpoint has to wait for a broker that cannot be asked.
@@ -246,7 +228,7 @@ impl Broker<'_> {
         let others = self.kafka.internal.iter().filter(|(ordinal, _)| **ordinal != self.ordinal);
         let others = others.filter_map(|(_, view)| view.as_ref().ok());
         let port_busy = self.kafka.port_busy.get(&self.ordinal).copied().unwrap_or(false);
-        let around = Surroundings { port_busy, addresses: self.goes_with_pod.clone() };
+        let around = Surroundings { port_busy, addresses: goes_with_pod(self.observed, self.ordinal) };
         match dynamic::decide(self.view, others, wanted, &around) {
             Decision::InForce => {}
             Decision::Refused(refusal) => {
@@ -263,7 +245,7 @@ impl Broker<'_> {
                     plan.wake_at(*until, self.now);
                     return plan.refuse(self.ordinal, Reason::ListenerNotApplied, text.clone());
                 }
-                if let Some(other) = self.absent_teller {
+                if let Some(other) = self.observed.absent_teller(self.ordinal, &wanted.endpoint) {
                     let text = still_told(self.desired, other, &wanted.endpoint);
                     plan.wake_in(self.desired.probe_interval);
                     return plan.refuse(self.ordinal, Reason::EndpointTaken, text);
@@ -307,10 +289,10 @@ impl Broker<'_> {
 
     fn show_settings(&self, wanted: &Wanted<'_>, plan: &mut Plan) {
         let pod = format!("{}-{}", self.desired.stateful_set, self.ordinal);
+        let manager = self.observed.stateful_set.as_ref().and_then(|set| set.manager.as_deref());
         let step = match dynamic::settings_in_words(self.view, wanted) {
             Ok(settings) => {
-                let place =
-                    self.manager.map(|manager| format!(" (managed by {manager})")).unwrap_or_default();
+                let place = manager.map(|manager| format!(" (managed by {manager})")).unwrap_or_default();
                 format!("set on {pod}{place}, and restart it: {}", settings.join(" "))
             }
             Err(refusal) => {

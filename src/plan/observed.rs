@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 
 use crate::{
-    api::KafkaExternalAccessStatus,
+    api::{BrokerStatus, KafkaExternalAccessStatus},
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
     domain::{AccessKey, ClusterId, Endpoint, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{
@@ -48,6 +48,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What the status says of a broker.
+    pub fn recorded(&self, ordinal: Ordinal) -> Option<&BrokerStatus> {
+        self.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)
+    }
+
     /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does
     /// not start a broker whose endpoint another one has.
     pub fn absent_teller(&self, ordinal: Ordinal, endpoint: &Endpoint) -> Option<Ordinal> {

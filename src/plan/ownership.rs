@@ -159,9 +159,8 @@ pub fn adopted<'a>(
     });
     // An older object may have adopted what this one names as well; what stands in our own status is ours.
     let is_recorded = |ordinal: Ordinal, address: &FloatingIp| {
-        let mut brokers = observed.own.status.brokers.iter();
-        let id = Some(address.id.as_str());
-        brokers.any(|broker| broker.ordinal == ordinal.0 && broker.address_id.as_deref() == id)
+        let recorded = observed.recorded(ordinal).and_then(|broker| broker.address_id.as_deref());
+        recorded == Some(address.id.as_str())
     };
     let chosen = chosen.filter(move |(ordinal, address): &(Ordinal, &FloatingIp)| {
         is_recorded(*ordinal, address) || wanted_by_older(address, desired, observed).is_none()

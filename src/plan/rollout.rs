@@ -242,6 +242,12 @@ impl Road<'_> {
         }
     }
 
+    fn wait_all(&self, reason: Reason, text: &str, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) {
+        for ordinal in goals.keys() {
+            plan.wait(*ordinal, reason, text);
+        }
+    }
+
     /// What the listener must not come into the template for: its brokers would not start, or what somebody holds back
     /// would be rolled out with it.
     fn is_in_the_way(&self, goals: &BTreeMap<Ordinal, &Goal>, plan: &mut Plan) -> bool {
@@ -254,9 +260,7 @@ impl Road<'_> {
             return true;
         }
         if let Some(why) = not_taken_in(self.set) {
-            for ordinal in goals.keys() {
-                plan.wait(*ordinal, Reason::InProgress, why);
-            }
+            self.wait_all(Reason::InProgress, why, goals, plan);
             plan.wake_in(SOON);
             return true;
         }
@@ -269,9 +273,7 @@ impl Road<'_> {
                 "{} is of an older pod template; the listener comes into the template when all brokers are of the newest, so that nothing else is rolled out with it",
                 self.pod(ordinal)
             );
-            for ordinal in goals.keys() {
-                plan.wait(*ordinal, Reason::RestartBlocked, text.clone());
-            }
+            self.wait_all(Reason::RestartBlocked, &text, goals, plan);
             plan.wake_in(SOON);
             return true;
         }
@@ -288,9 +290,7 @@ impl Road<'_> {
         let differs = present.is_none_or(|present| present.data != files.data);
         if differs {
             plan.actions.push(Action::WriteFiles { files: Box::new(files) });
-            for ordinal in goals.keys() {
-                plan.wait(*ordinal, Reason::InProgress, "the listener is being prepared");
-            }
+            self.wait_all(Reason::InProgress, "the listener is being prepared", goals, plan);
             self.foresee(goals, plan);
         }
         differs

@@ -117,7 +117,7 @@ pub(super) struct Teller<'a> {
 
 impl Teller<'_> {
     pub(super) fn previous(&self, ordinal: Ordinal) -> Option<&BrokerStatus> {
-        self.observed.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)
+        self.observed.recorded(ordinal)
     }
 
     /// One entry for each broker that is wanted or has an address; without a view of the cloud, those of before.

@@ -91,6 +91,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get]
 {{- end }}
 
+{{- /* Rights to read the brokers' byte counters from kubelets. */ -}}
+{{- define "kea.kubeletRules" -}}
+- apiGroups: [""]
+  resources: [nodes/proxy]
+  verbs: [get]
+{{- end }}
+
 {{- /* Rights in the release's namespace. */ -}}
 {{- define "kea.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
