@@ -47,7 +47,7 @@ pub struct KafkaExternalAccessStatus {
     pub managed_policies: Vec<String>,
     /// What is outstanding, in order, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 512), inner(length(max = 1024)))]
+    #[schemars(length(max = 512), inner(length(max = 16384)))]
     pub plan: Vec<String>,
 }
 

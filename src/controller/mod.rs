@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{domain::AccessKey, report::metrics::Metrics, runtime::lease::LeaseHolder, seams::Clock};
+use crate::{
+    domain::AccessKey,
+    report::metrics::Metrics,
+    runtime::lease::LeaseHolder,
+    seams::{Clock, Leadership},
+};
 
 pub mod queue;
 pub mod reconcile;
@@ -11,7 +16,7 @@ pub mod watches;
 use queue::WorkQueue;
 use reconcile::Reconciler;
 
-/// How often one who does not lead looks whether it does.
+/// When a key that was taken without leadership comes back.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Takes keys and reconciles them until the queue is closed; only while this replica leads.
@@ -23,11 +28,11 @@ pub async fn work(
     metrics: Arc<Metrics>,
 ) {
     loop {
-        while !lease.leads() {
-            if queue.is_closed() {
-                return;
-            }
-            clock.sleep(LOOK).await;
+        tokio::select! {
+            biased;
+            () = lease.leading() => {}
+            // Who ends and does not lead has nothing to finish.
+            () = lease.ending() => return,
         }
         let Some(key) = queue.take().await else { return };
         if !lease.leads() {

@@ -127,11 +127,6 @@ impl<K: Ord + Clone + Hash + Send> WorkQueue<K> {
         self.changed.notify_waiters();
     }
 
-    /// True once no more keys are handed out.
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     /// The next key that is due; `None` once the queue is closed. Each key taken must be given back to [`Self::done`].
     pub async fn take(&self) -> Option<K> {
         loop {

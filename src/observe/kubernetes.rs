@@ -17,7 +17,10 @@ use crate::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessSpec, Rollout},
     domain::{AccessKey, Ordinal, Uid},
     kubernetes::{KubernetesError, Listed},
-    listeners::{restart::file, text::Listeners},
+    listeners::{
+        restart::{file, template},
+        text::Listeners,
+    },
     plan::{
         PodIdentity,
         desired::Desired,
@@ -53,7 +56,7 @@ impl Observer {
         };
         let pods = pods.iter().filter(owned).filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
         let restarts = desired.listener.as_ref().is_some_and(|listener| listener.rollout == Rollout::Restart);
-        let files = match restarts {
+        let files = match restarts || template::refers_to_files(&set) {
             true => self.kubernetes.config_map(namespace, &file::name(&desired.stateful_set)).await?,
             false => None,
         };

@@ -8,6 +8,8 @@ use crate::api::conditions::{ConditionType, Reason};
 
 /// Longest message that is written.
 pub const LONGEST_MESSAGE: usize = 1024;
+/// The longest step in `status.plan` (the schema says the same): a patch that is cut short is of no use to anybody.
+pub const LONGEST_STEP: usize = 16 * 1024;
 
 /// Three-valued, as Kubernetes spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub fn merge(
             type_: kind.to_owned(),
             status: finding.status.word().to_owned(),
             reason: finding.problem.reason.to_string(),
-            message: shortened(&finding.problem.message),
+            message: shortened(&finding.problem.message, LONGEST_MESSAGE),
             last_transition_time: since,
             observed_generation: Some(generation),
         }
@@ -78,12 +80,12 @@ pub fn to_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// At most [`LONGEST_MESSAGE`] bytes, cut at a character.
-pub fn shortened(text: &str) -> String {
-    if text.len() <= LONGEST_MESSAGE {
+/// At most so many bytes, cut at a character.
+pub fn shortened(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
         return text.to_owned();
     }
-    let mut end = LONGEST_MESSAGE - 3;
+    let mut end = longest - 3;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -103,11 +105,11 @@ mod tests {
     #[test]
     fn a_message_is_cut_at_a_character_and_never_longer_than_it_may_be() {
         let whole = "x".repeat(LONGEST_MESSAGE);
-        assert_eq!(shortened(&whole), whole);
-        let cut = shortened(&format!("{whole}x"));
+        assert_eq!(shortened(&whole, LONGEST_MESSAGE), whole);
+        let cut = shortened(&format!("{whole}x"), LONGEST_MESSAGE);
         assert_eq!(cut, format!("{}...", "x".repeat(LONGEST_MESSAGE - 3)));
         // Three bytes each: the limit falls into one of them.
-        let cut = shortened(&"€".repeat(LONGEST_MESSAGE));
+        let cut = shortened(&"€".repeat(LONGEST_MESSAGE), LONGEST_MESSAGE);
         assert_eq!(cut, format!("{}...", "€".repeat((LONGEST_MESSAGE - 3) / 3)));
     }
 }

@@ -3,9 +3,10 @@
 //! | stage | when | do |
 //! |---|---|---|
 //! | 1 | our listener is stored in a broker | withdraw it |
-//! | 1 | our listener is in the pod template | `rollback.rs` |
+//! | 1 | our listener is in the pod template, and `rollout: Restart` | `rollback.rs`, once nothing is stored any more |
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
-//! | 2 | its pod ends, or (`Manual`) it starts again with what it advertised | keep the address until it was asked |
+//! | 2 | its pod ends, or it starts again with what it advertised (`Manual`) or may have stored (ZooKeeper) | keep the address until it was asked |
+//! | 2 | its file says the address (an earlier `Restart`) | keep the address: `ReleaseBlocked` (I10) |
 //! | 2 | a broker advertises an address that is another one's, or was | keep that address: `ReleaseBlocked` (I10) |
 //! | 2 | `whenDeleted: Retain`, and the listener is the user's own (`Manual`) | it may go on advertising: the address stays bound |
 //! | 2 | its stored values cannot be read, and it never had an address of this object | nothing to keep |
@@ -23,13 +24,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::{
     Action, Held, Plan, Problem, SOON, Verdict,
-    desired::{Desired, WantedProvider},
+    desired::{Desired, WantedListener, WantedProvider},
     limits::superfluous,
     memory::{self, Memory},
-    observed::{CloudState, CloudView, Observed, OtherAccess},
+    observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
     rollback, rollout,
 };
@@ -37,8 +39,11 @@ use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
     cloud::FloatingIp,
     domain::{NodeId, Ordinal},
-    kafka::BrokerView,
-    listeners::dynamic,
+    kafka::{BrokerView, MetadataMode},
+    listeners::{
+        dynamic,
+        restart::{file, template},
+    },
 };
 
 /// Decides for an object that is being deleted.
@@ -82,6 +87,8 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
         return;
     };
     match listener.rollout {
+        // What an earlier `Dynamic` has stored would come back with a broker that restarts.
+        Rollout::Restart if withdraw_stored(listener, kafka, plan) => return,
         Rollout::Restart => rollback::plan(desired, listener, observed, memory, plan),
         _ => rollout::given_up(desired, listener, observed, plan),
     }
@@ -133,6 +140,26 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
     }
 }
 
+/// True when a broker has something stored.
+fn withdraw_stored(listener: &WantedListener, kafka: &KafkaState, plan: &mut Plan) -> bool {
+    for (ordinal, view) in &kafka.internal {
+        let Ok(view) = view else { continue };
+        let changes = dynamic::withdraw(view, &listener.name);
+        if !changes.is_empty() {
+            plan.actions.push(Action::Withdraw { ordinal: *ordinal, node: view.node, changes });
+        }
+    }
+    if plan.actions.is_empty() {
+        return false;
+    }
+    for ordinal in kafka.internal.keys() {
+        let problem = Problem::new(Reason::Releasing, "the listener is being withdrawn");
+        plan.brokers.insert(*ordinal, Verdict::Releasing(Some(problem)));
+    }
+    plan.wake_in(SOON);
+    true
+}
+
 /// Without the StatefulSet nobody says on which port the brokers listen, so they cannot be asked: while they live,
 /// their addresses stay.
 fn left_alone(desired: &Desired, observed: &Observed, plan: &mut Plan) {
@@ -161,6 +188,9 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         || observed.stateful_set.iter().flat_map(|set| set.ordinals()).any(|wanted| wanted == ordinal);
     let name = format!("{}-{ordinal}", desired.stateful_set);
     let text = match rollout {
+        Rollout::Restart if may_store(observed) && comes_back() => {
+            format!("{name} is waited for: what it may have stored comes back with it")
+        }
         // Its file is empty by then; its process may run on until its pod has gone.
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
@@ -176,6 +206,33 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
             "{name} does not run, and its stored listener would come back with it; bring it up (scale up), or delete the StatefulSet"
         ),
     };
+    Some(Problem::new(Reason::ReleaseBlocked, text))
+}
+
+/// A broker may have stored a listener, by an earlier `Dynamic`: not in KRaft mode.
+fn may_store(observed: &Observed) -> bool {
+    let views = observed.kafka.iter().flat_map(|kafka| kafka.internal.values());
+    !views.flatten().any(|view| view.mode == MetadataMode::KRaft)
+}
+
+/// A broker's file says the address, so it tells it from its next start.
+fn in_file(
+    desired: &Desired,
+    observed: &Observed,
+    ordinal: Ordinal,
+    address: &FloatingIp,
+) -> Option<Problem> {
+    let set = observed.stateful_set.as_ref().filter(|set| template::refers_to_files(&set.object))?;
+    let listener = desired.listener.as_ref()?;
+    let before = template::before(&set.object).ok().flatten();
+    before.filter(|before| before.listener == listener.name)?;
+    observed.files.as_ref().filter(|files| file::tells(files, address.address))?;
+    let text = format!(
+        "{}-{ordinal} is to advertise {} from its next start, by its file in ConfigMap {}; set rollout: Restart, which takes it out, or whenDeleted: Retain",
+        desired.stateful_set,
+        address.address,
+        file::name(&set.object.name_any())
+    );
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
 
@@ -242,6 +299,11 @@ fn addresses(
                 let text = address.address.to_string();
                 let problem = still_advertised(desired, view.node, &text, false);
                 plan.brokers.insert(teller, Verdict::Releasing(Some(problem)));
+                plan.wake_in(SOON);
+                continue;
+            }
+            if let Some(problem) = in_file(desired, observed, *ordinal, address).filter(|_| released) {
+                plan.brokers.insert(*ordinal, Verdict::Releasing(Some(problem)));
                 plan.wake_in(SOON);
                 continue;
             }

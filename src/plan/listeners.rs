@@ -12,6 +12,7 @@
 //! | wanted | Restart | decided by `rollout.rs` | the template changes, or one broker restarts |
 //! | wanted | Auto, Dynamic | wants what another broker was told that cannot be asked | `EndpointTaken` |
 //! | wanted | Auto, Dynamic | is not in its own table of brokers | waiting: see [`Broker::unheard_of`] |
+//! | wanted | Auto, Dynamic | has it by its template, from an earlier `Restart`, and with another endpoint | `ListenerNameTaken` |
 //! | wanted | Auto, Dynamic | decided by [`crate::listeners::dynamic`] | in force, change now, or refused |
 
 use std::{
@@ -33,7 +34,10 @@ use crate::{
     api::{Rollout, conditions::Reason},
     domain::{Endpoint, NodeId, Ordinal},
     kafka::BrokerView,
-    listeners::dynamic::{self, Decision, Refusal, Surroundings, Wanted},
+    listeners::{
+        dynamic::{self, Decision, Refusal, Surroundings, Wanted},
+        restart::template,
+    },
 };
 
 /// Decides for every broker whose address leads to it.
@@ -235,7 +239,14 @@ impl Broker<'_> {
                 if refusal == Refusal::RestartRequired {
                     self.show_settings(wanted, plan);
                 }
-                plan.refuse(self.ordinal, reason(&refusal), refusal.to_string());
+                let text = match refusal {
+                    Refusal::NameTaken(_) if self.in_template() => format!(
+                        "listener {} is in the pod template since rollout: Restart, which alone changes what it advertises; set rollout: Restart",
+                        self.listener.name
+                    ),
+                    _ => refusal.to_string(),
+                };
+                plan.refuse(self.ordinal, reason(&refusal), text);
                 plan.wake_in(self.desired.probe_interval);
             }
             Decision::Change(changes) => {
@@ -268,6 +279,13 @@ impl Broker<'_> {
                 });
             }
         }
+    }
+
+    /// The listener came into the pod template by us.
+    fn in_template(&self) -> bool {
+        let set = self.observed.stateful_set.as_ref();
+        let before = set.and_then(|set| template::before(&set.object).ok().flatten());
+        before.is_some_and(|before| before.listener == self.listener.name)
     }
 
     /// A broker learns from the controller who is registered, itself included. After its pod moved, the controller was

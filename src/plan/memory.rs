@@ -11,7 +11,7 @@ use super::{
     Action, Plan, PodIdentity, Verdict,
     desired::Desired,
     failure::Cause,
-    observed::{CloudState, CloudView, Observed},
+    observed::{CloudState, CloudView, Observed, StatefulSetView},
     ownership::Holdings,
     probes::{ProbeVerdict, judge},
     usage::{self, Usage},
@@ -83,8 +83,10 @@ pub struct Memory {
     lost: bool,
     /// Brokers on which a change of listeners was taken back, with the words; not tried again before the time.
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
-    /// The last restart of each broker by us.
+    /// The last restart by us of each broker that the StatefulSet has had ever since.
     pub restarted: BTreeMap<Ordinal, Restarted>,
+    /// Whose pods those were.
+    stateful_set: Option<Uid>,
     /// QoS policies of ours that something else has: they stay.
     pub policies_in_use: BTreeSet<QosPolicyId>,
     /// How much of its bandwidth each broker uses.
@@ -138,6 +140,7 @@ impl Memory {
             lost: false,
             listener_refused: BTreeMap::new(),
             restarted: BTreeMap::new(),
+            stateful_set: None,
             policies_in_use: BTreeSet::new(),
             usage: Usage::new(),
             now: started_at,
@@ -150,6 +153,7 @@ impl Memory {
     pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
         self.now = now;
         self.saw_unheld |= !observed.own.held;
+        self.forget_restarts(observed.stateful_set.as_ref());
         usage::see(&mut self.usage, &observed.metering, now);
         let CloudState::Seen(cloud) = &observed.cloud else { return };
         let holdings = Holdings::of(cloud, desired, observed);
@@ -172,6 +176,17 @@ impl Memory {
             moves.retain(|at| *at + MOVES_WITHIN > now);
         }
         self.watch_for_moves(cloud, &holdings, now);
+    }
+
+    /// A pod of another StatefulSet, or of a broker that was scaled away meanwhile, did not come of our restart.
+    fn forget_restarts(&mut self, set: Option<&StatefulSetView>) {
+        let uid = set.map(|set| set.uid.clone());
+        if self.stateful_set.is_some() && self.stateful_set != uid {
+            self.restarted.clear();
+        }
+        self.stateful_set = uid;
+        let wanted: BTreeSet<Ordinal> = set.iter().flat_map(|set| set.ordinals()).collect();
+        self.restarted.retain(|ordinal, _| wanted.contains(ordinal));
     }
 
     /// An address that we bound, whose target is still there, and that leads elsewhere: somebody moved it.

@@ -469,6 +469,7 @@ pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observe
 /// What a user would type.
 fn patch_in_words(desired: &Desired, set: &StatefulSetView, target: &StatefulSet) -> String {
     let patch = serde_json::to_string(&patch(&set.object, target)).unwrap_or_default();
+    let patch = patch.replace('\'', r"'\''");
     let (namespace, name) = (&desired.key.namespace, &desired.stateful_set);
     format!("kubectl -n {namespace} patch statefulset {name} --type=json -p '{patch}'")
 }

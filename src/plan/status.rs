@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Plan, Problem, Verdict,
-    conditions::{Finding, Status, merge, shortened, to_seconds},
+    conditions::{Finding, LONGEST_MESSAGE, LONGEST_STEP, Status, merge, shortened, to_seconds},
     cost,
     desired::{Desired, WantedProvider},
     failure::Failure,
@@ -54,7 +54,7 @@ pub fn status(
         summary: Some(teller.summary(&brokers, cost.as_ref())),
         cost,
         brokers,
-        plan: plan.outstanding.iter().take(512).map(|line| shortened(line)).collect(),
+        plan: plan.outstanding.iter().take(512).map(|step| shortened(step, LONGEST_STEP)).collect(),
     }
 }
 
@@ -184,7 +184,7 @@ impl Teller<'_> {
             },
             state,
             reason: problem.as_ref().map(|problem| problem.reason.to_string()),
-            message: problem.as_ref().map(|problem| shortened(&problem.message)),
+            message: problem.as_ref().map(|problem| shortened(&problem.message, LONGEST_MESSAGE)),
             bandwidth: self.bandwidth(ordinal, held.and_then(|held| held.id.as_ref())),
             health: self.health(ordinal, previous),
         }
@@ -239,7 +239,7 @@ impl Teller<'_> {
             reachable: reachable.word().to_owned(),
             from: probe.from.clone(),
             reason: problem.as_ref().map(|problem| problem.reason.to_string()),
-            message: problem.as_ref().map(|problem| shortened(&problem.message)),
+            message: problem.as_ref().map(|problem| shortened(&problem.message, LONGEST_MESSAGE)),
             certificate_ends,
             last_transition_time: since,
         })

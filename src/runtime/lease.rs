@@ -101,6 +101,8 @@ pub struct LeaseHolder {
     me: String,
     times: Times,
     state: Mutex<State>,
+    /// Tells that leadership has begun.
+    begun: watch::Sender<()>,
     ending: watch::Sender<bool>,
 }
 
@@ -138,6 +140,7 @@ impl LeaseHolder {
             me: me.to_owned(),
             times: Times::new(lasts),
             state: Mutex::default(),
+            begun: watch::Sender::new(()),
             ending: watch::Sender::new(false),
         }
     }
@@ -227,6 +230,10 @@ impl LeaseHolder {
         }
         state.until = Some(sent + self.times.lasts - self.times.margin);
         state.written = Some(written);
+        drop(state);
+        if interrupted {
+            self.begun.send_replace(());
+        }
     }
 
     fn unchanged_for(&self, version: Option<String>, now: Duration) -> Duration {
@@ -299,6 +306,15 @@ impl LeaseHolder {
     /// Namespace and name of the record.
     pub fn record_name(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
+    }
+
+    /// Comes back when this process leads; at once where it does.
+    pub async fn leading(&self) {
+        let mut begun = self.begun.subscribe();
+        while !self.leads() {
+            // It cannot be closed: the sender is here.
+            let _ = begun.changed().await;
+        }
     }
 
     /// True while a permit would be given.

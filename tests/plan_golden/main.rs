@@ -63,6 +63,7 @@ fn decide(case: &Case) -> String {
     let plan = plan(&desired, &observed, &memory, case::now());
     let status = status(&desired, &observed, &memory, &plan, &[], case::now());
     memory.see_probes(&plan, &observed);
+    assert_eq!(status.plan, plan.outstanding, "what people have to do is told whole");
     let mut text = described(&plan);
     text.push_str(&conditions(&status));
     // With addresses the pairs follow from them.

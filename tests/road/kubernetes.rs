@@ -223,6 +223,21 @@ impl ApiServer {
         state.stateful_sets.insert(name_of(&set.metadata), set);
     }
 
+    /// What `read` makes of it; `None`: there is none.
+    pub fn of_stateful_set<T>(&self, name: &str, read: impl FnOnce(&StatefulSet) -> T) -> Option<T> {
+        self.lock().stateful_sets.get(name).map(read)
+    }
+
+    /// What `read` makes of it; `None`: there is none.
+    pub fn of_pod<T>(&self, name: &str, read: impl FnOnce(&Pod) -> T) -> Option<T> {
+        self.lock().pods.get(name).map(read)
+    }
+
+    /// What `read` makes of all objects.
+    pub fn of_accesses<T>(&self, read: impl FnOnce(&BTreeMap<AccessKey, KafkaExternalAccess>) -> T) -> T {
+        read(&self.lock().accesses)
+    }
+
     pub fn stateful_set_now(&self, name: &str) -> Option<StatefulSet> {
         self.lock().stateful_sets.get(name).cloned()
     }

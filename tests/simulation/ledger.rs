@@ -103,16 +103,17 @@ impl Ledger {
             }
             found.extend(self.each_broker_has_one(addresses));
         }
-        let set = world.api.stateful_set_now(SET).is_some();
+        let set = world.api.of_stateful_set(SET, |_| ()).is_some();
         self.set_since = set.then(|| self.set_since.unwrap_or(now));
-        let objects = world.api.accesses_now();
-        for object in &objects {
-            let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
-            self.chosen.extend(chosen.map(|address| (address, now)));
-        }
+        let present = world.api.of_accesses(|objects| {
+            for object in objects.values() {
+                let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
+                self.chosen.extend(chosen.map(|address| (address, now)));
+            }
+            objects.values().filter_map(|object| object.metadata.uid.clone()).collect()
+        });
         let unheld = world.api.secret_now(SECRET).is_some_and(|secret| !is_held(&secret.metadata));
         self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
-        let present = objects.into_iter().filter_map(|object| object.metadata.uid).collect();
         for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
             // One that comes back may overtake a decision that was made without it.
             self.went_without_set |= self.set_since.is_none_or(|since| now < since + OVERTAKEN);
@@ -242,7 +243,7 @@ impl World {
             return self.violate(format!("I3: {before:?} was deleted and is not ours"));
         };
         self.must_be_held(&marker, "a release");
-        let no_set = self.api.stateful_set_now(SET).is_none();
+        let no_set = self.api.of_stateful_set(SET, |_| ()).is_none();
         self.ledger().went_without_set |= no_set;
         // What we have released ourselves is not lost.
         if let Some(told) = self.ledger().told.get_mut(&(marker.uid.as_str().to_owned(), marker.ordinal.0)) {
@@ -285,7 +286,8 @@ impl World {
                 let said = broker.message.as_deref().unwrap_or_default();
                 format!("{ordinal} {state:?} {reason:?} {:?} {:?} {said}", broker.address, broker.address_id)
             });
-            format!("told of {:?}: {}", of.metadata.name, brokers.collect::<Vec<_>>().join("; "))
+            let brokers: Vec<_> = brokers.collect();
+            format!("told of {:?}: {}; plan {:?}", of.metadata.name, brokers.join("; "), status.plan)
         });
         let uid = of.metadata.uid.clone().unwrap_or_default();
         let mut ledger = self.ledger();

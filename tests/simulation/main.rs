@@ -11,11 +11,13 @@ mod goal;
 #[path = "../road/kubernetes.rs"]
 mod kubernetes;
 mod ledger;
+mod mending;
 mod scenarios;
 mod schedule;
 mod setup;
 mod story;
 mod wire;
+mod workload;
 mod world;
 
 use std::{

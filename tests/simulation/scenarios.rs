@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use crate::{
+    mending::Damage,
     setup::{Listener, Setup},
-    story::Damage,
     world::{SECRET, World, key},
 };
 

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     chance::Chance,
     faults::{Cut, Kind},
+    mending::Damage,
     setup::{Listener, Setup},
-    story::Damage,
     world::World,
 };
 
@@ -83,6 +83,9 @@ pub fn comes_to_rest(world: &Arc<World>, steps: &mut u64) {
             return;
         }
         open = world.unfinished();
+        if open.is_some() {
+            world.follow_the_word();
+        }
     }
     if let Some(open) = open {
         return world.violate(format!("I7: after {} s {open}", CONVERGES_WITHIN.as_secs()));

@@ -2,49 +2,35 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use kafka_external_access::{
-    api::REPLACE_ANNOTATION,
     cloud::{CloudFault, FloatingIp},
-    domain::{AccessKey, AddressId},
+    domain::AccessKey,
 };
 use serde_json::{Value, json};
 
 use crate::{
     executor::Group,
     ledger::owned,
+    mending::Damage,
     setup::{self, Listener},
     world::{SET, World, key, parsed},
 };
 
-/// What people have done that somebody must put right.
-#[derive(Default)]
-pub struct Damage {
-    /// Descriptions before somebody changed them.
-    altered: Vec<(AddressId, String)>,
-    /// Deleted by hand.
-    lost: bool,
-    /// The user has deleted the object and does not want it back.
-    deleted: bool,
-    /// What is wrong with the first broker stays so: the others are served.
-    poisoned: bool,
-}
-
-impl Damage {
-    pub fn new(poisoned: bool) -> Self {
-        Self { poisoned, ..Self::default() }
-    }
-}
-
 type Happening = fn(&Arc<World>, &mut Damage) -> bool;
 
 /// Everything that can happen, how often beside the others, and how many calls to the cloud it may cost.
-const HAPPENINGS: [(&str, u64, u64, Happening); 31] = [
+const HAPPENINGS: [(&str, u64, u64, Happening); 35] = [
     ("PodMoved", 12, 2, |world, _| world.pod_goes()),
     ("BrokerDown", 5, 0, |world, _| world.broker_pauses()),
     ("Scaled", 5, 3, |world, _| world.scale()),
     ("SetDeletedWithPods", 2, 6, |world, _| world.set_goes(true)),
     ("SetDeletedPodsLeft", 2, 6, |world, _| world.set_goes(false)),
     ("SetMadeAgain", 3, 0, |world, _| world.set_comes()),
+    ("TemplateEdited", 3, 10, |world, _| world.edit_template()),
+    ("TemplateHeldBack", 3, 0, |world, _| world.hold_template_back()),
+    ("TemplateReverted", 2, 10, |world, _| world.revert_template()),
+    ("RolloutSwitched", 3, 20, |world, _| world.switch_rollout()),
     ("OperatorKilled", 8, 1, |world, _| world.process_dies()),
     ("OperatorStopped", 6, 1, |world, _| world.process_stops()),
     ("OperatorTerminated", 3, 1, |world, _| world.process_ends()),
@@ -181,13 +167,80 @@ impl World {
         true
     }
 
-    fn set_comes(&self) -> bool {
+    pub fn set_comes(&self) -> bool {
         if self.api.stateful_set_now(SET).is_some() {
             return false;
         }
         self.api.put_stateful_set(parsed(setup::stateful_set(self.setup.brokers)));
         // A controller takes over pods that fit its selector and template; others it replaces.
         true
+    }
+
+    /// `kubectl set env`, beside the operator's own changes.
+    fn edit_template(&self) -> bool {
+        let heap = json!({"name": "KAFKA_HEAP_OPTS", "value": format!("-Xmx{}m", self.chance.below(4096))});
+        self.edit_spec_of_set(|spec| {
+            let pod = spec.template.spec.get_or_insert_default();
+            let env = pod.containers[0].env.get_or_insert_default();
+            env.retain(|variable| variable.name != "KAFKA_HEAP_OPTS");
+            env.push(parsed(heap));
+        })
+    }
+
+    /// The manifest without our listener is applied again.
+    fn revert_template(&self) -> bool {
+        let manifest: StatefulSet = parsed(setup::stateful_set(1));
+        let was = self.api.stateful_set_now(SET).and_then(|set| set.spec).map(|spec| spec.template);
+        let template = manifest.spec.expect("a spec").template;
+        let changes = was.is_some_and(|was| was != template);
+        changes && self.edit_spec_of_set(|spec| spec.template = template)
+    }
+
+    /// A new template comes to none or some of the brokers, for a while.
+    fn hold_template_back(self: &Arc<Self>) -> bool {
+        let partition = i32::try_from(self.chance.between(1, 4)).expect("a small number");
+        self.later(self.chance.millis(5_000, 300_000), |world| {
+            world.set_partition(None);
+        });
+        self.set_partition(Some(partition))
+    }
+
+    /// False: Kubernetes admits one with `RollingUpdate` only, or it is so already.
+    pub fn set_partition(&self, partition: Option<i32>) -> bool {
+        let now = self.api.of_stateful_set(SET, |set| set.spec.as_ref()?.update_strategy.clone()).flatten();
+        let on_delete = now.as_ref().is_some_and(|now| now.type_.as_deref() == Some("OnDelete"));
+        let is = now.and_then(|now| now.rolling_update?.partition);
+        if on_delete || is == partition {
+            return false;
+        }
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+        self.edit_spec_of_set(|spec| spec.update_strategy = Some(parsed(rolling)))
+    }
+
+    fn edit_spec_of_set(&self, edit: impl FnOnce(&mut StatefulSetSpec)) -> bool {
+        let there = self.api.of_stateful_set(SET, |_| ()).is_some();
+        self.api.edit_stateful_set(SET, |set| edit(set.spec.get_or_insert_default()));
+        there
+    }
+
+    /// The user wants the listener another way, and some time later as before.
+    fn switch_rollout(self: &Arc<Self>) -> bool {
+        let other = match self.setup.listener {
+            Listener::None => return false,
+            Listener::Auto => "Restart",
+            Listener::Restart => "Manual",
+        };
+        self.later(self.chance.millis(5_000, 300_000), World::choose_rollout);
+        self.edit(|spec| spec["listener"]["rollout"] = json!(other))
+    }
+
+    pub fn choose_rollout(self: &Arc<Self>) {
+        let rollout = if self.setup.listener == Listener::Restart { "Restart" } else { "Auto" };
+        self.edit(|spec| {
+            if let Some(listener) = spec.get_mut("listener") {
+                listener["rollout"] = json!(rollout);
+            }
+        });
     }
 
     fn process_dies(self: &Arc<Self>) -> bool {
@@ -248,7 +301,7 @@ impl World {
     }
 
     /// Its user makes it again as soon as the deleted one is gone.
-    fn secret_comes(self: &Arc<Self>) {
+    pub fn secret_comes(self: &Arc<Self>) {
         match self.api.secret_now(crate::world::SECRET) {
             None => self.make_secret(),
             Some(secret) if secret.metadata.deletion_timestamp.is_some() => {
@@ -352,7 +405,7 @@ impl World {
         self.edit_object(&key(), edit)
     }
 
-    fn edit_object(&self, key: &AccessKey, edit: impl FnOnce(&mut Value)) -> bool {
+    pub fn edit_object(&self, key: &AccessKey, edit: impl FnOnce(&mut Value)) -> bool {
         if self.api.access_now(key).is_none() {
             return false;
         }
@@ -430,80 +483,6 @@ impl World {
             faults.permille = (faults.permille * 2).min(250);
         }
         most
-    }
-
-    /// Nothing goes wrong from here on, and people put right what only people can.
-    pub fn heal(self: &Arc<Self>, damage: &Damage) {
-        self.trace(|| "HEAL".into());
-        self.faults().permille = 0;
-        self.cloud.set_down(None);
-        self.cloud.set_quota(500);
-        self.cloud.set_pool((1..250).map(|host| std::net::Ipv4Addr::new(198, 51, 100, host)));
-        self.cloud.set_rules(vec![setup::rule(self.setup.served_port())]);
-        *self.tight.lock().expect("not poisoned") = None;
-        self.machines.iter().for_each(|machine| machine.set_right());
-        for (id, description) in &damage.altered {
-            let objects = self.api.accesses_now();
-            let lives = objects.iter().filter(|object| object.metadata.deletion_timestamp.is_none());
-            let lives = lives.filter_map(|object| object.metadata.uid.as_ref());
-            // Whose object has gone meanwhile, or goes, is the altering person's to remove.
-            match lives.into_iter().any(|uid| description.contains(&format!("u={uid} "))) {
-                true => drop(self.cloud.by_hand(id, |address| address.description.clone_from(description))),
-                false => self.cloud.delete_by_hand(id),
-            }
-        }
-        // A controller may be gone for good.
-        let without_majority = |spec: &mut Value| {
-            if self.setup.listener == Listener::Restart {
-                spec["listener"]["allowUnavailable"] = json!(true);
-            }
-        };
-        if self.edit_object(&rival_key(), without_majority) {
-            self.api.delete_access(&rival_key());
-        }
-        self.edit(|spec| {
-            spec["mode"] = json!("Apply");
-            spec["brokers"] = json!([]);
-            without_majority(spec);
-        });
-        if damage.lost && self.api.access_now(&key()).is_some() {
-            self.api.edit_access(&key(), |object| {
-                let annotations = object.metadata.annotations.get_or_insert_default();
-                annotations.insert(REPLACE_ANNOTATION.into(), "0,1,2,3".into());
-            });
-        }
-        for address in self.cloud.addresses() {
-            if owned(&address.description).is_none() && !address.description.starts_with("kea-retained") {
-                self.cloud.delete_by_hand(&address.id);
-            }
-        }
-        self.set_comes();
-        let goes = damage.deleted || self.api.access_now(&rival_key()).is_some();
-        if goes && self.setup.listener == Listener::Auto {
-            // What is stored for brokers that were scaled away can be taken out when they run.
-            self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(4));
-        }
-        self.secret_comes();
-        (0..self.setup.replicas).filter(|replica| !self.runs(*replica)).for_each(|r| self.start_process(r));
-        if !damage.deleted && self.api.access_now(&key()).is_none() {
-            self.add_object(key(), setup::object(&self.setup));
-        }
-        // The address that was lost may be another broker's now, and stays told until its broker has a new one.
-        if damage.poisoned && !damage.lost {
-            self.poison();
-        }
-        self.after_effect();
-    }
-
-    /// Somebody else's address takes the place of ours at the first broker.
-    fn poison(&self) {
-        let binding = self.pod_ip(0).and_then(|ip| self.cloud.binding_of(ip));
-        let Some(binding) = binding else { return };
-        for ours in self.cloud.addresses().iter().filter(|a| a.binding.as_ref() == Some(&binding)) {
-            self.cloud.by_hand(&ours.id, |address| address.binding = None);
-        }
-        let _ = self.cloud.add_address("demo", "not ours", Some(binding));
-        self.faults().count("FirstBrokerPoisoned");
     }
 }
 

@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kafka_external_access::{
     act::Actor,
     cloud::{FloatingIp, simulated::Simulated},
     controller::{self, queue::WorkQueue, reconcile::Reconciler},
     domain::{AccessKey, AddressId, ClusterId, NodeId},
-    kafka::{
-        ListenerSetting, Partition,
-        simulated::{BrokerFile, SimulatedBrokers, StartFailure},
-    },
+    kafka::{Partition, simulated::SimulatedBrokers},
     observe::{Observer, Settings},
     report::{metrics::Metrics, objects::Objects},
     runtime::lease::LeaseHolder,
@@ -32,6 +29,7 @@ use crate::{
     ledger::Ledger,
     setup::{self, Setup},
     wire::Wire,
+    workload::pod_name,
 };
 
 /// The operator's drift interval.
@@ -49,22 +47,24 @@ struct Process {
 
 /// Machines, pods and what they are told.
 #[derive(Default)]
-struct Surroundings {
+pub struct Surroundings {
     processes: BTreeMap<usize, Process>,
     lives: u32,
     /// Pods that have an address, by ordinal: UID and address.
-    pods: BTreeMap<u32, (String, Ipv4Addr)>,
-    starting: BTreeSet<u32>,
+    pub pods: BTreeMap<u32, (String, Ipv4Addr)>,
+    pub starting: BTreeSet<u32>,
     /// Brokers that run, since when.
-    up: BTreeMap<u32, Duration>,
+    pub up: BTreeMap<u32, Duration>,
     /// When each broker went down last.
-    down: BTreeMap<u32, Duration>,
-    next_host: u16,
+    pub down: BTreeMap<u32, Duration>,
+    pub next_host: u16,
     secret: String,
     keys: BTreeSet<AccessKey>,
     told: u64,
     led: BTreeSet<Ipv4Addr>,
     last_disturbed: Option<Duration>,
+    /// Pod templates by revision.
+    pub templates: BTreeMap<String, PodTemplateSpec>,
 }
 
 pub struct World {
@@ -137,7 +137,7 @@ impl World {
         self.ledger.lock().expect("not poisoned")
     }
 
-    fn around(&self) -> MutexGuard<'_, Surroundings> {
+    pub fn around(&self) -> MutexGuard<'_, Surroundings> {
         self.around.lock().expect("not poisoned")
     }
 
@@ -366,214 +366,13 @@ impl World {
     }
 
     pub fn wanted_pods(&self) -> u32 {
-        let set = self.api.stateful_set_now(SET);
-        set.and_then(|set| set.spec?.replicas).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+        let replicas = self.api.of_stateful_set(SET, |set| set.spec.as_ref()?.replicas).flatten();
+        replicas.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
     }
 }
 
-fn pod_name(ordinal: u32) -> String {
-    format!("{SET}-{ordinal}")
-}
-
-/// Pods and brokers.
+/// What brokers and the cloud show.
 impl World {
-    /// What the StatefulSet controller and the kubelet do about what they see.
-    fn govern(self: &Arc<Self>) {
-        self.bury_pods();
-        let Some(set) = self.api.stateful_set_now(SET) else { return };
-        let status = set.status.clone().unwrap_or_default();
-        if status.observed_generation != set.metadata.generation {
-            self.api.edit_stateful_set(SET, |set| {
-                let generation = set.metadata.generation;
-                let status = set.status.get_or_insert_default();
-                status.observed_generation = generation;
-                status.update_revision.get_or_insert("revision-0".to_owned());
-            });
-        }
-        let wanted = self.wanted_pods();
-        for ordinal in 0..wanted {
-            if self.api.pod_now(&pod_name(ordinal)).is_none() && self.around().starting.insert(ordinal) {
-                self.executor.spawn(Group::World, start_pod(self.clone(), ordinal));
-            }
-        }
-        for ordinal in wanted..wanted + 6 {
-            if self.api.pod_now(&pod_name(ordinal)).is_some() {
-                self.api.delete_pod(&pod_name(ordinal));
-            }
-        }
-        self.bury_pods();
-        self.roll(wanted);
-    }
-
-    /// `RollingUpdate`: pods of an older template restart, one after the other.
-    fn roll(&self, wanted: u32) {
-        let Some(set) = self.api.stateful_set_now(SET) else { return };
-        let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.type_.clone());
-        if strategy.as_deref() == Some("OnDelete") {
-            return;
-        }
-        let revision = set.status.and_then(|status| status.update_revision);
-        let pods: Vec<Pod> = (0..wanted).filter_map(|o| self.api.pod_now(&pod_name(o))).collect();
-        let all_up = (0..wanted).all(|ordinal| self.is_up(ordinal));
-        let outdated = pods.iter().rev().find(|pod| {
-            let of = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
-            of != revision.as_ref()
-        });
-        if let Some(pod) = outdated.filter(|_| all_up && pods.len() as u32 == wanted) {
-            self.api.delete_pod(&pod.metadata.name.clone().unwrap_or_default());
-            self.bury_pods();
-        }
-    }
-
-    /// What was a pod's goes with it: its process at once, its port a little later.
-    fn bury_pods(&self) {
-        let here = |ordinal: u32| self.api.pod_now(&pod_name(ordinal)).and_then(|pod| pod.metadata.uid);
-        let pods = self.around().pods.clone();
-        for (ordinal, (uid, ip)) in pods {
-            if here(ordinal).as_ref() == Some(&uid) {
-                continue;
-            }
-            self.trace(|| format!("pod {} at {ip} is gone", pod_name(ordinal)));
-            self.around().pods.remove(&ordinal);
-            self.broker_ends(ordinal);
-            let cloud = self.cloud.clone();
-            if self.chance.permille(700) {
-                cloud.remove_port(ip);
-            } else {
-                let (time, delay) = (self.executor.time.clone(), self.chance.millis(1_000, 90_000));
-                self.executor.spawn(Group::World, async move {
-                    time.sleep(delay).await;
-                    cloud.remove_port(ip);
-                });
-            }
-        }
-    }
-
-    pub fn broker_ends(&self, ordinal: u32) {
-        self.kafka.stop(node(ordinal));
-        let now = self.now();
-        let mut around = self.around();
-        if around.up.remove(&ordinal).is_some() {
-            around.down.insert(ordinal, now);
-        }
-    }
-
-    /// Brokers are added: what was sent a moment before knows nothing of them.
-    pub fn are_not_up_yet(&self, added: std::ops::Range<u32>) {
-        let now = self.now();
-        self.around().down.extend(added.map(|ordinal| (ordinal, now)));
-    }
-
-    /// Starts the broker's process in its pod. False: it does not start.
-    pub fn broker_starts(&self, ordinal: u32) -> bool {
-        let Some(ip) = self.pod_ip(ordinal) else { return false };
-        let Some(file) = self.broker_file(ordinal) else { return false };
-        let started = self.kafka.start(node(ordinal), ip, file);
-        self.trace(|| format!("broker {ordinal} starts at {ip}: {started:?}"));
-        if started.is_ok() {
-            let now = self.now();
-            self.around().up.insert(ordinal, now);
-        }
-        if matches!(started, Err(StartFailure::EndpointTaken { .. })) && self.ledger().went_without_set {
-            self.forget_stored(ordinal);
-        }
-        started.is_ok()
-    }
-
-    /// People do as docs/dynamic.md says: what was stored for a broker by an object that ended without its StatefulSet
-    /// nobody else can take out.
-    fn forget_stored(&self, ordinal: u32) {
-        self.faults().count("StoredSettingsDeleted");
-        for setting in ListenerSetting::ALL {
-            self.kafka.store(node(ordinal), setting, None);
-        }
-    }
-
-    /// As the kubelet does: again and again while the pod is there.
-    pub async fn start_until_up(&self, ordinal: u32, uid: &str) {
-        while self.is_pod(ordinal, uid) && !self.broker_starts(ordinal) {
-            self.executor.time.sleep(Duration::from_secs(7)).await;
-        }
-    }
-
-    pub fn pod_uid(&self, ordinal: u32) -> Option<String> {
-        self.around().pods.get(&ordinal).map(|(uid, _)| uid.clone())
-    }
-
-    /// What the template and the pod's file make of the broker's settings, as the broker reads them.
-    fn broker_file(&self, ordinal: u32) -> Option<BrokerFile> {
-        let template = self.api.pod_now(&pod_name(ordinal))?.spec?;
-        let value = |name: &str| {
-            let env = template.containers.first()?.env.as_ref()?;
-            env.iter().find(|variable| variable.name == name)?.value.clone()
-        };
-        let advertised = value("KAFKA_ADVERTISED_LISTENERS")?
-            .replace("$$", "$")
-            .replace("$(POD_NAME)", &pod_name(ordinal));
-        let advertised = match advertised.split_once("${kea:") {
-            None => advertised,
-            Some((fixed, _)) => {
-                let files = self.api.config_map_now(&format!("{SET}-external-access"))?.data?;
-                let file = files.get(&format!("{}.properties", pod_name(ordinal)))?;
-                let external = file.lines().find_map(|line| line.strip_prefix("external="))?;
-                format!("{fixed}{external}")
-            }
-        };
-        Some(BrokerFile {
-            listeners: value("KAFKA_LISTENERS")?,
-            advertised: Some(advertised),
-            protocols: value("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP")?,
-            hostname: pod_name(ordinal),
-        })
-    }
-
-    fn make_pod(&self, ordinal: u32) -> Option<String> {
-        let set = self.api.stateful_set_now(SET)?;
-        let template = set.spec?.template.spec?;
-        let revision = set.status.and_then(|status| status.update_revision);
-        let mut pod: Pod = parsed(json!({
-            "metadata": {"name": pod_name(ordinal), "namespace": "ydata",
-                "labels": {"app": "kafka", "controller-revision-hash": revision},
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": SET,
-                    "uid": set.metadata.uid, "controller": true}]},
-            "status": {"phase": "Pending"}}));
-        pod.spec = Some(template);
-        self.api.put_pod(pod);
-        self.api.pod_now(&pod_name(ordinal))?.metadata.uid
-    }
-
-    /// The pod gets its address and a port in the cloud. False: it is gone.
-    fn give_address(&self, ordinal: u32, uid: &str) -> bool {
-        let Some(mut pod) = self.api.pod_now(&pod_name(ordinal)) else { return false };
-        if pod.metadata.uid.as_deref() != Some(uid) {
-            return false;
-        }
-        let ip = {
-            let mut around = self.around();
-            around.next_host += 1;
-            let ip = Ipv4Addr::from(0x0A80_0000 + u32::from(around.next_host));
-            around.pods.insert(ordinal, (uid.to_owned(), ip));
-            ip
-        };
-        self.cloud.add_port("demo", ip);
-        let text = ip.to_string();
-        pod.status = Some(parsed(json!({"phase": "Running", "podIP": text, "podIPs": [{"ip": text}]})));
-        self.api.put_pod(pod);
-        true
-    }
-
-    fn is_pod(&self, ordinal: u32, uid: &str) -> bool {
-        let pod = self.api.pod_now(&pod_name(ordinal));
-        pod.and_then(|pod| pod.metadata.uid).as_deref() == Some(uid)
-    }
-
-    fn set_ready(&self, ordinal: u32) {
-        let Some(mut pod) = self.api.pod_now(&pod_name(ordinal)) else { return };
-        let ready = json!([{"type": "Ready", "status": "True"}]);
-        pod.status.get_or_insert_default().conditions = Some(parsed(ready));
-        self.api.put_pod(pod);
-    }
-
     /// Floating IPs lead where the cloud says.
     pub fn lead_traffic(&self) {
         let addresses = self.cloud.addresses();
@@ -590,7 +389,7 @@ impl World {
 
     /// A broker is in sync some seconds after it started.
     pub fn tell_partitions(&self) {
-        let (set, now) = (self.api.stateful_set_now(SET).is_some(), self.now());
+        let (set, now) = (self.api.of_stateful_set(SET, |_| ()).is_some(), self.now());
         let tight = self.tight.lock().expect("not poisoned").is_some();
         let mut wanted = self.wanted_pods();
         let around = self.around();
@@ -662,26 +461,5 @@ async fn elect(lease: Arc<LeaseHolder>, clock: Arc<dyn Clock>) {
     loop {
         let wait = lease.turn().await;
         clock.sleep(wait).await;
-    }
-}
-
-async fn start_pod(world: Arc<World>, ordinal: u32) {
-    let time = world.executor.time.clone();
-    time.sleep(world.chance.millis(500, 15_000)).await;
-    world.around().starting.remove(&ordinal);
-    let wanted = ordinal < world.wanted_pods() && world.api.pod_now(&pod_name(ordinal)).is_none();
-    let Some(uid) = wanted.then(|| world.make_pod(ordinal)).flatten() else { return };
-    world.after_effect();
-    time.sleep(world.chance.millis(100, 4_000)).await;
-    if !world.give_address(ordinal, &uid) {
-        return;
-    }
-    world.after_effect();
-    time.sleep(world.chance.millis(500, 10_000)).await;
-    world.start_until_up(ordinal, &uid).await;
-    time.sleep(world.chance.millis(100, 5_000)).await;
-    if world.is_pod(ordinal, &uid) {
-        world.set_ready(ordinal);
-        world.after_effect();
     }
 }

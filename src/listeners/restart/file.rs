@@ -8,7 +8,7 @@
 //! | has none now | what the file says already: a broker that restarts keeps what it told clients |
 //! | never had one, or is to be withdrawn | `external=`: it starts, and advertises nothing more |
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use k8s_openapi::{
     api::{apps::v1::StatefulSet, core::v1::ConfigMap},
@@ -50,6 +50,12 @@ impl Advertised {
 pub fn is_ours(present: &ConfigMap) -> bool {
     let mut values = present.data.iter().flat_map(|data| data.values()).peekable();
     values.peek().is_none() && present.binary_data.is_none() || values.any(|value| value.starts_with(HEAD))
+}
+
+/// Whether a broker that starts now tells clients this address.
+pub fn tells(files: &ConfigMap, address: Ipv4Addr) -> bool {
+    let entry = format!("://{address}:");
+    is_ours(files) && files.data.iter().flat_map(|data| data.values()).any(|text| text.contains(&entry))
 }
 
 /// The ConfigMap as it should be, from the one that is there. Files of brokers that are not in `advertised` stay.
@@ -113,8 +119,6 @@ fn config_map(
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use serde_json::json;
 
     use super::*;

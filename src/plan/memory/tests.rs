@@ -172,3 +172,31 @@ fn a_restart_was_in_vain_when_the_new_pod_still_does_not_tell_the_same_endpoint(
     let refused = Err(Cause::NotLeading);
     assert!(!after(&[(restart(None), refused)]).in_vain(BROKER, &pod("new"), None));
 }
+
+#[test]
+fn a_restart_counts_for_the_broker_of_that_stateful_set_while_it_has_one() {
+    let set = |uid: &str, replicas| StatefulSetView {
+        uid: Uid::new(uid),
+        manager: None,
+        replicas,
+        first_ordinal: 0,
+        host_network: false,
+        internal_port: None,
+        listening_ports: BTreeSet::new(),
+        service: "kafka-headless".into(),
+        object: Box::default(),
+    };
+    let last = Ordinal(2);
+    let in_vain_after = |seen: &[Option<StatefulSetView>]| {
+        let mut memory = Memory::new(start());
+        memory.forget_restarts(Some(&set("a", 3)));
+        let restart = Action::Restart { ordinal: last, pod: pod("old"), goal: Some(endpoint()) };
+        memory.record(&restart, &Ok(()), start(), 0.0);
+        seen.iter().for_each(|set| memory.forget_restarts(set.as_ref()));
+        memory.in_vain(last, &pod("new"), Some(&endpoint()))
+    };
+    assert!(in_vain_after(&[Some(set("a", 3)), Some(set("a", 4))]));
+    assert!(!in_vain_after(&[None, Some(set("a", 3))]), "the StatefulSet was away");
+    assert!(!in_vain_after(&[Some(set("b", 3))]), "another StatefulSet of that name");
+    assert!(!in_vain_after(&[Some(set("a", 2)), Some(set("a", 3))]), "the broker was scaled away");
+}
