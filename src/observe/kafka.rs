@@ -1,7 +1,7 @@
 //! The brokers, each asked at its own pod's address, and the probe through each address outside.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -36,8 +36,13 @@ pub type Probes = BTreeMap<Ordinal, (Duration, ProbeResult)>;
 /// When each machine made the last report that was seen.
 pub type Reports = BTreeMap<String, Timestamp>;
 
-/// The last probe of each broker, and those that are new.
-type Probed = (BTreeMap<Ordinal, ProbeResult>, Vec<(Ordinal, ProbeResult)>);
+/// What probes say.
+struct Probed {
+    /// The last of each broker.
+    last: BTreeMap<Ordinal, ProbeResult>,
+    new: Vec<(Ordinal, ProbeResult)>,
+    due_in: Option<Duration>,
+}
 
 /// The port of the internal listener: from the pod template, else from `bootstrapServers`.
 pub fn internal_port(desired: &Desired, observed: &Observed) -> Option<u16> {
@@ -121,11 +126,18 @@ impl Observer {
             internal = observed.pods.keys().map(unknown).collect();
         }
         let port_busy = self.busy_ports(desired, observed, &internal).await;
-        let (probes, probed) = match desired.probe_from {
+        let probed = match desired.probe_from {
             Vantage::Operator => self.probe(desired, observed, plan, &internal, &material).await,
             Vantage::Reports => self.sightings_of(desired, plan, &internal).await?,
         };
-        observed.kafka = Some(KafkaState { internal, port_busy, probes, probed, cluster: None });
+        observed.kafka = Some(KafkaState {
+            internal,
+            port_busy,
+            probes: probed.last,
+            probed: probed.new,
+            probes_due_in: probed.due_in,
+            cluster: None,
+        });
         Ok(())
     }
 
@@ -262,14 +274,15 @@ impl Observer {
             never_a_host(held.address.into()).is_none().then_some((*ordinal, held.address, target, fresh))
         });
         let targets: Vec<_> = targets.collect();
+        let targeted: BTreeSet<Ordinal> = targets.iter().map(|(ordinal, ..)| *ordinal).collect();
         // Their tables are compared, and one that is half a minute older than another knows less: all of them or none.
         let due = targets.iter().any(|(.., fresh)| !fresh);
         let probes = targets.into_iter().filter(|_| due).map(|(ordinal, address, target, _)| async move {
             let report = self.brokers.probe(&target).await;
             (ordinal, ProbeResult::new(report, address, self.vantage.clone()))
         });
-        let probed = join_all(probes).await;
-        for (ordinal, result) in &probed {
+        let new = join_all(probes).await;
+        for (ordinal, result) in &new {
             known.insert(*ordinal, (self.clock.monotonic(), result.clone()));
         }
         // What a broker said that is gone since is no news of the others.
@@ -277,9 +290,12 @@ impl Observer {
             let held = plan.addresses.get(ordinal);
             held.is_some_and(|held| held.in_use() && held.address == result.through)
         });
-        let results = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
+        let last = known.iter().map(|(ordinal, (_, result))| (*ordinal, result.clone())).collect();
+        let again = known.iter().filter(|(ordinal, _)| targeted.contains(ordinal));
+        let due = again.map(|(_, (at, _))| *at + desired.probe_interval).min();
+        let due_in = due.map(|due| due.saturating_sub(self.clock.monotonic()));
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(desired.key.clone(), known);
-        (results, probed)
+        Probed { last, new, due_in }
     }
 }
 
@@ -318,7 +334,7 @@ impl Observer {
                     .map(|result| (*ordinal, result)),
             );
         }
-        Ok((worst, news))
+        Ok(Probed { last: worst, new: news, due_in: None })
     }
 
     /// Keeps when each machine has reported; what was known before.

@@ -86,14 +86,14 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
         plan.ask_kafka = true;
         return;
     };
+    let with_address = ownership::with_address(desired, observed);
+    let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(with_address.iter().copied()).collect();
     match listener.rollout {
         // What an earlier `Dynamic` has stored would come back with a broker that restarts.
-        Rollout::Restart if withdraw_stored(listener, kafka, plan) => return,
+        Rollout::Restart if withdraw_stored(listener, kafka, &ordinals, plan) => return,
         Rollout::Restart => rollback::plan(desired, listener, observed, memory, plan),
         _ => rollout::given_up(desired, listener, observed, plan),
     }
-    let with_address = ownership::with_address(desired, observed);
-    let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(with_address.iter().copied()).collect();
     for ordinal in ordinals {
         if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
             continue;
@@ -110,6 +110,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                         |address| {
                             still_advertised(
                                 desired,
+                                observed,
                                 view.node,
                                 address,
                                 is_adopted(desired, observed, ordinal),
@@ -140,8 +141,13 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
     }
 }
 
-/// True when a broker has something stored.
-fn withdraw_stored(listener: &WantedListener, kafka: &KafkaState, plan: &mut Plan) -> bool {
+/// True when a broker has something stored: until it has not, every address stays.
+fn withdraw_stored(
+    listener: &WantedListener,
+    kafka: &KafkaState,
+    all: &BTreeSet<Ordinal>,
+    plan: &mut Plan,
+) -> bool {
     for (ordinal, view) in &kafka.internal {
         let Ok(view) = view else { continue };
         let changes = dynamic::withdraw(view, &listener.name);
@@ -152,7 +158,7 @@ fn withdraw_stored(listener: &WantedListener, kafka: &KafkaState, plan: &mut Pla
     if plan.actions.is_empty() {
         return false;
     }
-    for ordinal in kafka.internal.keys() {
+    for ordinal in all {
         let problem = Problem::new(Reason::Releasing, "the listener is being withdrawn");
         plan.brokers.insert(*ordinal, Verdict::Releasing(Some(problem)));
     }
@@ -188,9 +194,10 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         || observed.stateful_set.iter().flat_map(|set| set.ordinals()).any(|wanted| wanted == ordinal);
     let name = format!("{}-{ordinal}", desired.stateful_set);
     let text = match rollout {
-        Rollout::Restart if may_store(observed) && comes_back() => {
+        Rollout::Restart if comes_back() && mode(observed) != Some(MetadataMode::KRaft) => {
             format!("{name} is waited for: what it may have stored comes back with it")
         }
+        Rollout::Restart if mode(observed) == Some(MetadataMode::ZooKeeper) => stored_comes_back(&name),
         // Its file is empty by then; its process may run on until its pod has gone.
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
@@ -202,17 +209,21 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
                 "{name} cannot be asked what it advertises: it does not run; bring it up, or delete the StatefulSet"
             )
         }
-        Rollout::Auto | Rollout::Dynamic => format!(
-            "{name} does not run, and its stored listener would come back with it; bring it up (scale up), or delete the StatefulSet"
-        ),
+        Rollout::Auto | Rollout::Dynamic => stored_comes_back(&name),
     };
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
 
-/// A broker may have stored a listener, by an earlier `Dynamic`: not in KRaft mode.
-fn may_store(observed: &Observed) -> bool {
+fn stored_comes_back(name: &str) -> String {
+    format!(
+        "{name} does not run, and its stored listener would come back with it; bring it up (scale up), or delete the StatefulSet"
+    )
+}
+
+/// Of the brokers that answer. In KRaft mode none has a listener stored.
+fn mode(observed: &Observed) -> Option<MetadataMode> {
     let views = observed.kafka.iter().flat_map(|kafka| kafka.internal.values());
-    !views.flatten().any(|view| view.mode == MetadataMode::KRaft)
+    views.flatten().map(|view| view.mode).next()
 }
 
 /// A broker's file says the address, so it tells it from its next start.
@@ -223,9 +234,7 @@ fn in_file(
     address: &FloatingIp,
 ) -> Option<Problem> {
     let set = observed.stateful_set.as_ref().filter(|set| template::refers_to_files(&set.object))?;
-    let listener = desired.listener.as_ref()?;
-    let before = template::before(&set.object).ok().flatten();
-    before.filter(|before| before.listener == listener.name)?;
+    in_template(desired, observed).then_some(())?;
     observed.files.as_ref().filter(|files| file::tells(files, address.address))?;
     let text = format!(
         "{}-{ordinal} is to advertise {} from its next start, by its file in ConfigMap {}; set rollout: Restart, which takes it out, or whenDeleted: Retain",
@@ -252,13 +261,27 @@ fn is_adopted(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool 
     recorded == Some(true) || desired.chosen_addresses.contains_key(&ordinal)
 }
 
-fn still_advertised(desired: &Desired, node: NodeId, address: &str, adopted: bool) -> Problem {
+/// The listener came into the pod template by us.
+fn in_template(desired: &Desired, observed: &Observed) -> bool {
+    let both = observed.stateful_set.as_ref().zip(desired.listener.as_ref());
+    both.is_some_and(|(set, listener)| template::is_ours(&set.object, &listener.name))
+}
+
+fn still_advertised(
+    desired: &Desired,
+    observed: &Observed,
+    node: NodeId,
+    address: &str,
+    adopted: bool,
+) -> Problem {
     let listener = desired.listener.as_ref().map(|listener| listener.name.as_str()).unwrap_or_default();
+    let way = match in_template(desired, observed) {
+        true => format!("set rollout: Restart, which takes listener {listener} out"),
+        false => format!("remove listener {listener} from its configuration and restart it"),
+    };
     // One of the user's is unbound, whatever becomes of the others.
     let or = if adopted { "" } else { ", or set whenDeleted: Retain" };
-    let text = format!(
-        "broker {node} still advertises {address}; remove listener {listener} from its configuration and restart it{or}"
-    );
+    let text = format!("broker {node} still advertises {address}; {way}{or}");
     Problem::new(Reason::ReleaseBlocked, text)
 }
 
@@ -297,7 +320,7 @@ fn addresses(
             let released = desired.retention.when_deleted == Retention::Delete;
             if let Some((teller, view)) = teller(observed, address).filter(|_| released) {
                 let text = address.address.to_string();
-                let problem = still_advertised(desired, view.node, &text, false);
+                let problem = still_advertised(desired, observed, view.node, &text, false);
                 plan.brokers.insert(teller, Verdict::Releasing(Some(problem)));
                 plan.wake_in(SOON);
                 continue;

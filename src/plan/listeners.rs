@@ -284,8 +284,7 @@ impl Broker<'_> {
     /// The listener came into the pod template by us.
     fn in_template(&self) -> bool {
         let set = self.observed.stateful_set.as_ref();
-        let before = set.and_then(|set| template::before(&set.object).ok().flatten());
-        before.is_some_and(|before| before.listener == self.listener.name)
+        set.is_some_and(|set| template::is_ours(&set.object, &self.listener.name))
     }
 
     /// A broker learns from the controller who is registered, itself included. After its pod moved, the controller was

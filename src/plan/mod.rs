@@ -83,6 +83,10 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     }
     let probes = if plan.addresses.values().any(Held::in_use) { desired.probe_interval } else { DRIFT };
     plan.wake_in(probes.min(DRIFT));
+    // Something may have happened meanwhile: that puts no probe off.
+    if let Some(due) = observed.kafka.as_ref().and_then(|kafka| kafka.probes_due_in) {
+        plan.wake_in(due);
+    }
     if desired.metrics.is_some() {
         plan.wake_in(observed.metering.interval);
     }

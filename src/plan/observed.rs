@@ -243,6 +243,8 @@ pub struct KafkaState {
     pub probes: BTreeMap<Ordinal, ProbeResult>,
     /// Every probe that was not known at the last look.
     pub probed: Vec<(Ordinal, ProbeResult)>,
+    /// How long until they are to be probed again; `None`: nobody was, or others report.
+    pub probes_due_in: Option<Duration>,
     /// What a restart would cost; `None`: not asked, because nobody is to restart.
     pub cluster: Option<Result<ClusterState, KafkaError>>,
 }

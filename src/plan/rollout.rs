@@ -449,8 +449,8 @@ impl Road<'_> {
 /// returned when that restarts nobody; else Kubernetes would restart brokers without looking, so the user has the word.
 pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observed, plan: &mut Plan) {
     let Some(set) = &observed.stateful_set else { return };
-    let ours = template::before(&set.object).ok().flatten().filter(|before| before.listener == listener.name);
-    let Some(target) = ours.and_then(|_| template::strategy_returned(&set.object)) else { return };
+    let ours = template::is_ours(&set.object, &listener.name);
+    let Some(target) = ours.then(|| template::strategy_returned(&set.object)).flatten() else { return };
     if not_taken_in(set).is_some() {
         return plan.wake_in(SOON);
     }

@@ -20,7 +20,7 @@ use kafka_external_access::{
 };
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use lab::{Progress, kafka::Flavour};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use crate::{
     elsewhere::{Elsewhere, build_image},
     witness::Witness,
-    world::{NAMESPACE, World, in_lab},
+    world::{NAME, NAMESPACE, World, in_lab},
 };
 
 const KRAFT: &str = "ydata-restart";
@@ -383,6 +383,22 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
             assert!(!stored.contains("EXTERNAL"), "{stored}");
         }
         world.assert_bound(0..3).await;
+
+        // Another rollout restarts nobody: what a file would tell at the next start is not released.
+        world.patch(json!({"spec": {"listener": {"rollout": "Dynamic"}}})).await;
+        world.condition("Ready", "True", SOON).await;
+        world.accesses().delete(NAME, &DeleteParams::default()).await.expect("the deletion is accepted");
+        let object = world.reason("Programmed", "False", "ReleaseBlocked", SOON).await;
+        let messages: Vec<String> = object
+            .status
+            .unwrap_or_default()
+            .brokers
+            .into_iter()
+            .filter_map(|broker| broker.message)
+            .collect();
+        assert!(messages.iter().all(|text| text.contains("set rollout: Restart")), "{messages:?}");
+        assert_eq!(world.ledger().len(), 3);
+        world.patch(json!({"spec": {"listener": {"rollout": "Restart"}}})).await;
         world.delete(ROLLED).await;
         let set = stateful_set(world, NAMESPACE).await;
         assert!(

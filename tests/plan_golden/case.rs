@@ -509,6 +509,7 @@ impl Case {
             port_busy: self.busy.iter().map(|ordinal| (Ordinal(*ordinal), true)).collect(),
             probes: probes.collect(),
             probed: vec![],
+            probes_due_in: None,
             cluster: (!self.cluster.is_empty()).then(|| self.cluster_state()),
         }
     }

@@ -258,6 +258,7 @@ impl World {
             port_busy: BTreeMap::new(),
             probes: through.map(|(ordinal, held)| (*ordinal, self.probe(held.address))).collect(),
             probed: vec![],
+            probes_due_in: None,
             cluster: None,
         }
     }

@@ -28,6 +28,7 @@ use kafka_external_access::{
     cloud::{Change, FloatingIp, NewFloatingIp},
     domain::{Marker, OwnerMarker},
     kafka::ListenerSetting,
+    listeners::restart::template,
 };
 
 use crate::world::{CLUSTER, DRIFT, SECRET, SET, World, node};
@@ -37,6 +38,8 @@ const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
 
 /// From the read of a spec to the effect of what it asked for.
 const OVERTAKEN: Duration = Duration::from_secs(60);
+/// The same for a call that is late: its client gave up after a minute, and its effect comes 170 s after that at most.
+const OVERTAKEN_LATE: Duration = Duration::from_secs(60 + 60 + 170);
 
 #[derive(Default)]
 pub struct Ledger {
@@ -225,7 +228,7 @@ impl World {
     fn is_adopted(&self, address: &FloatingIp) -> bool {
         // An edit may overtake a call.
         let until = self.ledger().chosen.get(&address.address).copied();
-        let chosen_lately = until.is_some_and(|until| self.now() < until + OVERTAKEN);
+        let chosen_lately = until.is_some_and(|until| self.now() < until + OVERTAKEN_LATE);
         chosen_lately
             || self.api.accesses_now().iter().any(|object| {
                 let chosen = object.spec.brokers.iter().any(|broker| broker.address == Some(address.address));
@@ -271,7 +274,8 @@ impl World {
                 return Some(format!("broker {ordinal} has told it since its start"));
             }
         }
-        let files = self.api.config_map_now(&format!("{SET}-external-access")).filter(|_| set);
+        let read = self.api.of_stateful_set(SET, template::refers_to_files) == Some(true);
+        let files = self.api.config_map_now(&format!("{SET}-external-access")).filter(|_| set && read);
         let in_file = files.and_then(|map| {
             map.data?.into_iter().find(|(_, text)| text.contains(&host)).map(|(name, _)| name)
         });
@@ -287,7 +291,11 @@ impl World {
                 format!("{ordinal} {state:?} {reason:?} {:?} {:?} {said}", broker.address, broker.address_id)
             });
             let brokers: Vec<_> = brokers.collect();
-            format!("told of {:?}: {}; plan {:?}", of.metadata.name, brokers.join("; "), status.plan)
+            let (name, plan) = (&of.metadata.name, &status.plan);
+            let conditions =
+                status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason));
+            let conditions: Vec<_> = conditions.collect();
+            format!("told of {name:?}: {}; plan {plan:?}; {}", brokers.join("; "), conditions.join(", "))
         });
         let uid = of.metadata.uid.clone().unwrap_or_default();
         let mut ledger = self.ledger();

@@ -73,11 +73,7 @@ impl World {
                 annotations.insert(REPLACE_ANNOTATION.into(), "0,1,2,3".into());
             });
         }
-        for address in self.cloud.addresses() {
-            if owned(&address.description).is_none() && !address.description.starts_with("kea-retained") {
-                self.cloud.delete_by_hand(&address.id);
-            }
-        }
+        self.take_foreign_addresses_away();
         self.set_comes();
         let goes = damage.deleted || self.api.access_now(&rival_key()).is_some();
         if goes && self.setup.listener == Listener::Auto {
@@ -96,12 +92,22 @@ impl World {
         self.after_effect();
     }
 
+    fn take_foreign_addresses_away(&self) {
+        for address in self.cloud.addresses() {
+            if owned(&address.description).is_none() && !address.description.starts_with("kea-retained") {
+                self.cloud.delete_by_hand(&address.id);
+            }
+        }
+    }
+
     /// What only people can do about what they are told.
     pub fn follow_the_word(self: &Arc<Self>) {
         let told = self.api.access_now(&key()).and_then(|object| object.status).unwrap_or_default();
         let says =
             |text: &str| told.brokers.iter().any(|broker| broker.message.iter().any(|m| m.contains(text)));
         if says("set rollout: Restart") {
+            // With a restart, what holds one broker up holds all up.
+            self.take_foreign_addresses_away();
             self.edit(|spec| spec["listener"]["rollout"] = json!("Restart"));
             self.after_effect();
         }

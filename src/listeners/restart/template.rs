@@ -141,6 +141,11 @@ pub fn before(set: &StatefulSet) -> Result<Option<Before>, NotUnderstood> {
         .map_err(|error| NotUnderstood(format!("annotation {BEFORE} is not as it was written: {error}")))
 }
 
+/// This listener came into the template by us.
+pub fn is_ours(set: &StatefulSet, listener: &str) -> bool {
+    before(set).ok().flatten().is_some_and(|before| before.listener == listener)
+}
+
 /// Our roll is over: the update strategy is the user's again. `None`: it is so already.
 pub fn strategy_returned(set: &StatefulSet) -> Option<StatefulSet> {
     let mut kept = before(set).ok().flatten()?;
