@@ -99,10 +99,15 @@ impl Sightings {
         known.get(key).is_none_or(|(_, before, _)| before != asked)
     }
 
-    fn surroundings(&self, key: &AccessKey, asked: &Asked, not_before: Duration) -> Option<Surroundings> {
+    fn surroundings(
+        &self,
+        key: &AccessKey,
+        asked: &Asked,
+        not_before: Duration,
+    ) -> Option<(Duration, Surroundings)> {
         let known = self.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, of, seen) = known.get(key)?;
-        (of == asked && *at >= not_before).then(|| seen.clone())
+        (of == asked && *at > not_before).then(|| (*at, seen.clone()))
     }
 
     /// Nothing about this object is kept, nor of the credentials of its namespace: who else uses them reads once more.
@@ -188,28 +193,36 @@ impl Observer {
             self.around(cloud, question.key, asked, freshness)
         );
         // Where both fail, always the same one is told: else the status would change with each look.
-        let addresses = addresses?;
-        let (Surroundings { ports, rules, policies }, secret_held) = (around?, question.secret_held);
-        let view = CloudView { project, floating_network, addresses, ports, rules, policies, secret_held };
+        let (listed_at, addresses) = addresses?;
+        let (looked_at, Surroundings { ports, rules, policies }) = around?;
+        let view = CloudView {
+            project,
+            floating_network,
+            addresses,
+            ports,
+            rules,
+            policies,
+            secret_held: question.secret_held,
+            due_in: listed_at.min(looked_at).saturating_sub(self.drift_begins()),
+        };
         Ok((view, freshness))
     }
 
-    /// Who needs the list while another one reads it waits for that reading.
+    /// With the moment of the reading. Who needs the list while another one reads it waits for that reading.
     async fn addresses(
         &self,
         cloud: &dyn FloatingIps,
         list: &SharedList,
         freshness: Freshness,
-    ) -> Result<Vec<FloatingIp>, CloudError> {
+    ) -> Result<(Duration, Vec<FloatingIp>), CloudError> {
         if freshness == Freshness::Drift {
             let mut known = list.lock().await;
-            if let Some((_, addresses)) = known.as_ref().filter(|(at, _)| *at >= self.drift_begins()) {
-                return Ok(addresses.clone());
+            if let Some(known) = known.as_ref().filter(|(at, _)| *at > self.drift_begins()) {
+                return Ok(known.clone());
             }
-            let asked_at = self.clock.monotonic();
-            let addresses = cloud.list().await?;
-            *known = Some((asked_at, addresses.clone()));
-            return Ok(addresses);
+            let read = (self.clock.monotonic(), cloud.list().await?);
+            *known = Some(read.clone());
+            return Ok(read);
         }
         let asked_at = self.clock.monotonic();
         let addresses = cloud.list().await?;
@@ -217,7 +230,7 @@ impl Observer {
         if known.as_ref().is_none_or(|(at, _)| *at <= asked_at) {
             *known = Some((asked_at, addresses.clone()));
         }
-        Ok(addresses)
+        Ok((asked_at, addresses))
     }
 
     async fn around(
@@ -226,7 +239,7 @@ impl Observer {
         key: &AccessKey,
         asked: Asked,
         freshness: Freshness,
-    ) -> Result<Surroundings, CloudError> {
+    ) -> Result<(Duration, Surroundings), CloudError> {
         if freshness == Freshness::Drift
             && let Some(known) = self.sightings.surroundings(key, &asked, self.drift_begins())
         {
@@ -239,7 +252,7 @@ impl Observer {
         let seen = Surroundings { ports, rules, policies };
         let mut known = self.sightings.surroundings.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key.clone(), (asked_at, asked, seen.clone()));
-        Ok(seen)
+        Ok((asked_at, seen))
     }
 
     /// What was read before this moment is too old to find drift.

@@ -194,10 +194,10 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         || observed.stateful_set.iter().flat_map(|set| set.ordinals()).any(|wanted| wanted == ordinal);
     let name = format!("{}-{ordinal}", desired.stateful_set);
     let text = match rollout {
-        Rollout::Restart if comes_back() && mode(observed) != Some(MetadataMode::KRaft) => {
+        Rollout::Restart if may_store(observed) && comes_back() => {
             format!("{name} is waited for: what it may have stored comes back with it")
         }
-        Rollout::Restart if mode(observed) == Some(MetadataMode::ZooKeeper) => stored_comes_back(&name),
+        Rollout::Restart if may_store(observed) => stored_comes_back(&name),
         // Its file is empty by then; its process may run on until its pod has gone.
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
@@ -220,10 +220,12 @@ fn stored_comes_back(name: &str) -> String {
     )
 }
 
-/// Of the brokers that answer. In KRaft mode none has a listener stored.
-fn mode(observed: &Observed) -> Option<MetadataMode> {
+/// A broker may have a listener stored, from an earlier `Dynamic`: not in KRaft mode, which a broker that answers tells.
+fn may_store(observed: &Observed) -> bool {
     let views = observed.kafka.iter().flat_map(|kafka| kafka.internal.values());
-    views.flatten().map(|view| view.mode).next()
+    let mode = views.flatten().map(|view| view.mode).next();
+    let one_will_tell = || observed.stateful_set.as_ref().is_some_and(|set| set.replicas > 0);
+    mode.map_or_else(one_will_tell, |mode| mode != MetadataMode::KRaft)
 }
 
 /// A broker's file says the address, so it tells it from its next start.

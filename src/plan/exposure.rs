@@ -129,6 +129,7 @@ mod tests {
             rules: Ok(vec![rule]),
             policies: [].into(),
             secret_held: true,
+            due_in: std::time::Duration::from_secs(300),
         }
     }
 

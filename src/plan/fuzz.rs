@@ -21,6 +21,7 @@ pub fn exposure(port: &Port, rules: &[IngressRule]) {
         rules: Ok(rules.to_vec()),
         policies: BTreeMap::new(),
         secret_held: true,
+        due_in: std::time::Duration::from_secs(300),
     };
     let seen = of(port, &cloud, 9094, &BTreeSet::from([9092, 9094]));
     let blocked = blocks(port, &cloud, 9094);

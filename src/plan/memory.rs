@@ -235,6 +235,12 @@ impl Memory {
 
     /// Takes in what the probes say about the plan that was made.
     pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
+        // For another goal meanwhile it was not that restart which was in vain.
+        self.restarted.retain(|ordinal, restarted| {
+            plan.endpoints
+                .get(ordinal)
+                .is_none_or(|goal| restarted.goal.as_ref().is_none_or(|of_then| of_then == goal))
+        });
         let Some(kafka) = &observed.kafka else { return };
         for (ordinal, restarted) in &mut self.restarted {
             let view = kafka.internal.get(ordinal).and_then(|view| view.as_ref().ok());

@@ -83,7 +83,10 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     }
     let probes = if plan.addresses.values().any(Held::in_use) { desired.probe_interval } else { DRIFT };
     plan.wake_in(probes.min(DRIFT));
-    // Something may have happened meanwhile: that puts no probe off.
+    // What happens meanwhile puts neither a reading of the cloud off nor a probe.
+    if let CloudState::Seen(cloud) = &observed.cloud {
+        plan.wake_in(cloud.due_in.max(SOON));
+    }
     if let Some(due) = observed.kafka.as_ref().and_then(|kafka| kafka.probes_due_in) {
         plan.wake_in(due);
     }

@@ -230,6 +230,8 @@ pub struct CloudView {
     pub policies: BTreeMap<String, Result<Vec<QosPolicy>, CloudError>>,
     /// Our finalizer is on the Secret.
     pub secret_held: bool,
+    /// How long until this is too old to find what somebody has changed meanwhile.
+    pub due_in: Duration,
 }
 
 /// The brokers, asked at their pods' addresses.

@@ -23,6 +23,14 @@ pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) ->
     revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
 }
 
+/// Every broker has a pod that stays, of the newest template.
+pub fn all_made(set: &StatefulSetView, observed: &Observed) -> bool {
+    set.ordinals().all(|ordinal| {
+        let stays = observed.pods.get(&ordinal).is_some_and(|pod| !pod.terminating);
+        stays && !outdated(set, observed, ordinal)
+    })
+}
+
 /// Kubernetes has not seen the template yet: nobody is of an older one, as far as it knows.
 pub fn not_taken_in(set: &StatefulSetView) -> Option<&'static str> {
     let seen = set.object.status.as_ref().and_then(|status| status.observed_generation);

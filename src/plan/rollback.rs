@@ -19,8 +19,8 @@ use super::{
     Action, Plan, Problem, SOON, Verdict,
     desired::{Desired, WantedListener},
     memory::Memory,
-    observed::{KafkaState, Observed, StatefulSetView},
-    roll::{kubernetes_is_at_work, outdated, roll},
+    observed::{KafkaState, Observed, PodView, StatefulSetView},
+    roll::{all_made, kubernetes_is_at_work, outdated, roll},
     rollout::fixed_entry,
 };
 use crate::{
@@ -129,6 +129,11 @@ impl<'a> Road<'a> {
         old || by_file && view.is_some_and(|view| fixed_entry(view, &self.listener.name).is_some())
     }
 
+    /// Who is of an older template restarts for that.
+    fn in_vain(&self, ordinal: Ordinal, pod: &PodView) -> bool {
+        self.memory.in_vain(ordinal, &pod.identity, None) && !outdated(self.set, self.observed, ordinal)
+    }
+
     fn restart(&self, plan: &mut Plan) {
         let roll = roll(self.set, self.observed, self.kafka, |ordinal| self.due(ordinal));
         plan.restarts = roll.due().count();
@@ -141,7 +146,7 @@ impl<'a> Road<'a> {
                 Problem::new(reason, cause)
             }
             Some(Next::Restart(ordinal)) => match self.observed.pods.get(&ordinal) {
-                Some(pod) if self.memory.in_vain(ordinal, &pod.identity, None) => Problem::new(
+                Some(pod) if self.in_vain(ordinal, pod) => Problem::new(
                     Reason::RestartBlocked,
                     format!("{} was restarted and still advertises; see its log", pod.identity.name),
                 ),
@@ -170,6 +175,12 @@ impl<'a> Road<'a> {
             false => template::strategy_returned(&self.set.object),
         };
         if let Some(target) = target {
+            if !all_made(self.set, self.observed) {
+                return self.hold_all(
+                    "the update strategy is returned when every pod is of the newest template",
+                    plan,
+                );
+            }
             let what = "return the update strategy to the StatefulSet".to_owned();
             plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
             self.hold_all("the update strategy is being returned", plan);

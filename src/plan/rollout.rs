@@ -15,7 +15,7 @@
 //! | the listener is not in the template, and every broker has its address | one patch of the template |
 //! | Kubernetes itself restarts brokers (an older revision, and the strategy is not `OnDelete`) | wait |
 //! | a broker does not have its endpoint from its start, or is older than our patch | the gate ([`gate`]) says who restarts next |
-//! | nobody is due, and our roll holds the update strategy | return it |
+//! | nobody is due, and our roll holds the update strategy | return it, once every pod is there: a `partition` would bring the older template back |
 //! | nobody is due, and settings are stored in Kafka (an earlier `Dynamic`) | delete them |
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use super::{
     listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
-    roll::{Roll, kubernetes_is_at_work, not_taken_in, outdated, roll},
+    roll::{Roll, all_made, kubernetes_is_at_work, not_taken_in, outdated, roll},
 };
 use crate::{
     api::conditions::Reason,
@@ -431,6 +431,9 @@ impl Road<'_> {
     /// Nobody is due any more.
     fn finish(&self, plan: &mut Plan) {
         if let Some(target) = template::strategy_returned(&self.set.object) {
+            if !all_made(self.set, self.observed) {
+                return plan.wake_in(SOON);
+            }
             let what = "return the update strategy to the StatefulSet".to_owned();
             return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
         }

@@ -441,6 +441,7 @@ impl Case {
                 .map(|(name, all)| (name.clone(), Ok(policies(name, all))))
                 .collect(),
             secret_held: self.held && !self.secret_free,
+            due_in: Duration::from_secs(300),
         }
     }
 

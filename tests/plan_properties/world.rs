@@ -247,6 +247,7 @@ impl World {
             rules: Ok(rules),
             policies: self.policies_asked_for(),
             secret_held: self.secret_held,
+            due_in: Duration::from_secs(300),
         }
     }
 

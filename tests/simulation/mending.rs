@@ -35,6 +35,7 @@ impl World {
     /// Nothing goes wrong from here on, and people put right what only people can.
     pub fn heal(self: &Arc<Self>, damage: &Damage) {
         self.trace(|| "HEAL".into());
+        self.around().healed = true;
         self.faults().permille = 0;
         self.cloud.set_down(None);
         self.cloud.set_quota(500);

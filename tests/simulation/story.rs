@@ -230,7 +230,12 @@ impl World {
             Listener::Auto => "Restart",
             Listener::Restart => "Manual",
         };
-        self.later(self.chance.millis(5_000, 300_000), World::choose_rollout);
+        self.later(self.chance.millis(5_000, 300_000), |world| {
+            // Later on people do as they are told.
+            if !world.around().healed {
+                world.choose_rollout();
+            }
+        });
         self.edit(|spec| spec["listener"]["rollout"] = json!(other))
     }
 

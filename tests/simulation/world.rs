@@ -63,6 +63,8 @@ pub struct Surroundings {
     told: u64,
     led: BTreeSet<Ipv4Addr>,
     last_disturbed: Option<Duration>,
+    /// Nothing goes wrong any more.
+    pub healed: bool,
     /// Pod templates by revision.
     pub templates: BTreeMap<String, PodTemplateSpec>,
 }
