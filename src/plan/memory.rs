@@ -233,14 +233,17 @@ impl Memory {
             .is_some_and(|before| !before.reached && before.pod != pod.uid && before.goal.as_ref() == goal)
     }
 
+    /// A broker that was to tell something else meanwhile was not restarted in vain for what it is to tell now.
+    fn forget_other_goals(&mut self, plan: &Plan) {
+        self.restarted.retain(|ordinal, restarted| {
+            let wanted = plan.endpoints.get(ordinal).zip(restarted.goal.as_ref());
+            wanted.is_none_or(|(wanted, then)| wanted == then)
+        });
+    }
+
     /// Takes in what the probes say about the plan that was made.
     pub fn see_probes(&mut self, plan: &Plan, observed: &Observed) {
-        // For another goal meanwhile it was not that restart which was in vain.
-        self.restarted.retain(|ordinal, restarted| {
-            plan.endpoints
-                .get(ordinal)
-                .is_none_or(|goal| restarted.goal.as_ref().is_none_or(|of_then| of_then == goal))
-        });
+        self.forget_other_goals(plan);
         let Some(kafka) = &observed.kafka else { return };
         for (ordinal, restarted) in &mut self.restarted {
             let view = kafka.internal.get(ordinal).and_then(|view| view.as_ref().ok());

@@ -200,3 +200,20 @@ fn a_restart_counts_for_the_broker_of_that_stateful_set_while_it_has_one() {
     assert!(!in_vain_after(&[Some(set("b", 3))]), "another StatefulSet of that name");
     assert!(!in_vain_after(&[Some(set("a", 2)), Some(set("a", 3))]), "the broker was scaled away");
 }
+
+#[test]
+fn a_restart_counts_until_the_broker_is_to_tell_something_else() {
+    let observed = |plan: &Plan| {
+        let mut memory =
+            after(&[(Action::Restart { ordinal: BROKER, pod: pod("old"), goal: Some(endpoint()) }, Ok(()))]);
+        memory.forget_other_goals(plan);
+        memory.in_vain(BROKER, &pod("new"), Some(&endpoint()))
+    };
+    let wants = |host: &str| Plan {
+        endpoints: BTreeMap::from([(BROKER, Endpoint { host: host.into(), port: 9094 })]),
+        ..Plan::default()
+    };
+    assert!(observed(&Plan::default()), "nothing is wanted now");
+    assert!(observed(&wants("203.0.113.10")));
+    assert!(!observed(&wants("198.51.100.7")));
+}
