@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// What a folder or file of `src` may use. Left out: everything may.
@@ -194,6 +195,24 @@ fn a_licence_expression_is_read_as_it_is_meant() {
     }
     for not in ["", "GPL-3.0", "MIT AND GPL-3.0", "AGPL-3.0 OR SSPL-1.0"] {
         assert!(!may_be_used(not), "{not}");
+    }
+}
+
+/// `make mutants` plants them; one that does not fit any more would only be found by the next record.
+#[test]
+fn every_planted_bug_fits_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches: Vec<PathBuf> = fs::read_dir(root.join("tests/mutants"))
+        .expect("patches")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+        .collect();
+    assert!(patches.len() > 14, "a guard and fourteen bugs: {patches:?}");
+    for patch in patches {
+        let mut git = Command::new("git");
+        let done = git.current_dir(root).args(["apply", "--check"]).arg(&patch).output().expect("git runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }
 

@@ -3,7 +3,7 @@
 //! | wanted | addresses | ports and rules |
 //! |---|---|---|
 //! | [`Freshness::Now`], or other pods than before | read | read; at most two reads follow each other: the rules are those of the ports' groups |
-//! | [`Freshness::Drift`] | one list for all objects of a credential, read when it is older than the drift interval | as read for the same pods, unless older than that |
+//! | [`Freshness::Drift`] | one list for all objects of a credential, read when it is as old as the drift interval | as read for the same pods, unless as old as that |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -203,7 +203,7 @@ impl Observer {
             rules,
             policies,
             secret_held: question.secret_held,
-            due_in: listed_at.min(looked_at).saturating_sub(self.drift_begins()),
+            due_in: (listed_at.min(looked_at) + self.settings.drift).saturating_sub(self.clock.monotonic()),
         };
         Ok((view, freshness))
     }

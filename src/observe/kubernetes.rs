@@ -39,7 +39,11 @@ pub struct Seen {
 }
 
 impl Observer {
-    pub(super) async fn observe_kubernetes(&self, desired: &Desired) -> Result<Seen, KubernetesError> {
+    pub(super) async fn observe_kubernetes(
+        &self,
+        desired: &Desired,
+        deleting: bool,
+    ) -> Result<Seen, KubernetesError> {
         let namespace = &desired.key.namespace;
         let (objects, set) = futures::try_join!(
             self.kubernetes.accesses(),
@@ -56,7 +60,8 @@ impl Observer {
         };
         let pods = pods.iter().filter(owned).filter_map(|pod| pod_view(pod, &desired.stateful_set)).collect();
         let restarts = desired.listener.as_ref().is_some_and(|listener| listener.rollout == Rollout::Restart);
-        let files = match restarts || template::refers_to_files(&set) {
+        // What an earlier `Restart` has left there counts when addresses go.
+        let files = match restarts || deleting && template::refers_to_files(&set) {
             true => self.kubernetes.config_map(namespace, &file::name(&desired.stateful_set)).await?,
             false => None,
         };

@@ -93,8 +93,8 @@ impl Observer {
         desired: &Desired,
         freshness: Freshness,
     ) -> Result<(Observed, Freshness), KubernetesError> {
-        let seen = self.observe_kubernetes(desired).await?;
         let own = kubernetes::own(object);
+        let seen = self.observe_kubernetes(desired, own.deleting).await?;
         let (cloud, freshness) = self.observe_cloud(desired, &own.status, &seen.pods, freshness).await?;
         let metering = self.meter(desired, &seen.pods).await;
         let grant = desired.grant.as_ref();

@@ -194,16 +194,15 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         || observed.stateful_set.iter().flat_map(|set| set.ordinals()).any(|wanted| wanted == ordinal);
     let name = format!("{}-{ordinal}", desired.stateful_set);
     let text = match rollout {
-        Rollout::Restart if may_store(observed) && comes_back() => {
-            format!("{name} is waited for: what it may have stored comes back with it")
-        }
-        Rollout::Restart if may_store(observed) => stored_comes_back(&name),
+        Rollout::Restart if may_store(desired, observed) => stored_comes_back(&name),
         // Its file is empty by then; its process may run on until its pod has gone.
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
-        Rollout::Manual if stays_bound(desired, observed, ordinal) || pod.is_none() && !comes_back() => {
-            return None;
-        }
+        Rollout::Manual if stays_bound(desired, observed, ordinal) => return None,
+        Rollout::Manual if pod.is_none() && !comes_back() => match may_store(desired, observed) {
+            true => stored_comes_back(&name),
+            false => return None,
+        },
         Rollout::Manual => {
             format!(
                 "{name} cannot be asked what it advertises: it does not run; bring it up, or delete the StatefulSet"
@@ -216,31 +215,26 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
 
 fn stored_comes_back(name: &str) -> String {
     format!(
-        "{name} does not run, and its stored listener would come back with it; bring it up (scale up), or delete the StatefulSet"
+        "{name} does not run, and a listener that it has stored would come back with it; bring it up (scale up), or delete the StatefulSet"
     )
 }
 
-/// A broker may have a listener stored, from an earlier `Dynamic`: not in KRaft mode, which a broker that answers tells.
-fn may_store(observed: &Observed) -> bool {
-    let views = observed.kafka.iter().flat_map(|kafka| kafka.internal.values());
-    let mode = views.flatten().map(|view| view.mode).next();
-    let one_will_tell = || observed.stateful_set.as_ref().is_some_and(|set| set.replicas > 0);
-    mode.map_or_else(one_will_tell, |mode| mode != MetadataMode::KRaft)
+/// A broker may have a listener stored, from an earlier `Dynamic`: not in KRaft mode.
+fn may_store(desired: &Desired, observed: &Observed) -> bool {
+    let mut views = observed.kafka.iter().flat_map(|kafka| kafka.internal.values()).flatten();
+    let set = observed.stateful_set.as_ref();
+    let kraft = views.any(|view| view.mode == MetadataMode::KRaft)
+        || set.is_some_and(|set| template::states_roles(&set.object, desired.container.as_deref()));
+    !kraft
 }
 
-/// A broker's file says the address, so it tells it from its next start.
-fn in_file(
-    desired: &Desired,
-    observed: &Observed,
-    ordinal: Ordinal,
-    address: &FloatingIp,
-) -> Option<Problem> {
+/// A broker's file says the address: it tells it from its next start.
+fn in_file(desired: &Desired, observed: &Observed, address: &FloatingIp) -> Option<Problem> {
     let set = observed.stateful_set.as_ref().filter(|set| template::refers_to_files(&set.object))?;
     in_template(desired, observed).then_some(())?;
-    observed.files.as_ref().filter(|files| file::tells(files, address.address))?;
+    let pod = file::teller(observed.files.as_ref()?, address.address)?;
     let text = format!(
-        "{}-{ordinal} is to advertise {} from its next start, by its file in ConfigMap {}; set rollout: Restart, which takes it out, or whenDeleted: Retain",
-        desired.stateful_set,
+        "{pod} is to advertise {} from its next start, by its file in ConfigMap {}; set rollout: Restart, which takes it out, or whenDeleted: Retain",
         address.address,
         file::name(&set.object.name_any())
     );
@@ -277,7 +271,8 @@ fn still_advertised(
     adopted: bool,
 ) -> Problem {
     let listener = desired.listener.as_ref().map(|listener| listener.name.as_str()).unwrap_or_default();
-    let way = match in_template(desired, observed) {
+    let by_restart = desired.listener.as_ref().is_some_and(|listener| listener.rollout == Rollout::Restart);
+    let way = match in_template(desired, observed) && !by_restart {
         true => format!("set rollout: Restart, which takes listener {listener} out"),
         false => format!("remove listener {listener} from its configuration and restart it"),
     };
@@ -327,7 +322,7 @@ fn addresses(
                 plan.wake_in(SOON);
                 continue;
             }
-            if let Some(problem) = in_file(desired, observed, *ordinal, address).filter(|_| released) {
+            if let Some(problem) = in_file(desired, observed, address).filter(|_| released) {
                 plan.brokers.insert(*ordinal, Verdict::Releasing(Some(problem)));
                 plan.wake_in(SOON);
                 continue;

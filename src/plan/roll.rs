@@ -23,11 +23,11 @@ pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) ->
     revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
 }
 
-/// Every broker has a pod that stays, of the newest template.
-pub fn all_made(set: &StatefulSetView, observed: &Observed) -> bool {
-    set.ordinals().all(|ordinal| {
-        let stays = observed.pods.get(&ordinal).is_some_and(|pod| !pod.terminating);
-        stays && !outdated(set, observed, ordinal)
+/// The first broker without a pod that stays and is of the newest template.
+pub fn not_made(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
+    set.ordinals().find(|ordinal| {
+        let stays = observed.pods.get(ordinal).is_some_and(|pod| !pod.terminating);
+        !stays || outdated(set, observed, *ordinal)
     })
 }
 

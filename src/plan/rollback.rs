@@ -6,10 +6,11 @@
 //! | `onDelete: Restore`, and the template is not what it was | one patch back |
 //! | `onDelete: Keep`, or nobody knows what the template was, and a broker's file advertises something | empty files: who restarts from now on advertises nothing more |
 //! | Kubernetes itself restarts brokers | wait |
+//! | the template refers to files, and there are none | write empty ones: no broker starts without |
 //! | a broker advertises from its start what its file or template no longer says | the gate says who restarts next |
 //! | a broker does not answer | `ReleaseBlocked`: nobody knows what it advertises |
-//! | a broker does not exist | fine: when it starts, it advertises nothing |
-//! | our roll holds the update strategy | return it; with Restore the annotation goes as well |
+//! | a broker does not exist | fine in KRaft mode: when it starts, it advertises nothing; else it may have a listener stored, and [`super::deletion`] waits for it |
+//! | our roll holds the update strategy | return it, once every pod is of the newest template; with Restore the annotation goes as well |
 //! | `onDelete: Restore`, and nothing refers to the ConfigMap | delete it |
 //! | otherwise | its address may go |
 
@@ -20,7 +21,7 @@ use super::{
     desired::{Desired, WantedListener},
     memory::Memory,
     observed::{KafkaState, Observed, PodView, StatefulSetView},
-    roll::{all_made, kubernetes_is_at_work, outdated, roll},
+    roll::{kubernetes_is_at_work, not_made, outdated, roll},
     rollout::fixed_entry,
 };
 use crate::{
@@ -110,9 +111,14 @@ impl<'a> Road<'a> {
                 return false;
             }
         }
-        let Some(present) = self.files() else { return false };
-        let files = file::empty(&self.set.object, Some(present));
-        let differs = files.data != present.data;
+        let present = self.files();
+        // Without the files that it reads no broker starts.
+        let lost = self.observed.files.is_none() && template::refers_to_files(&self.set.object);
+        if present.is_none() && !lost {
+            return false;
+        }
+        let files = file::empty(&self.set.object, present);
+        let differs = present.is_none_or(|present| files.data != present.data);
         if differs {
             plan.restarts = self.set.ordinals().filter(|ordinal| self.due(*ordinal)).count();
             plan.actions.push(Action::WriteFiles { files: Box::new(files) });
@@ -129,9 +135,20 @@ impl<'a> Road<'a> {
         old || by_file && view.is_some_and(|view| fixed_entry(view, &self.listener.name).is_some())
     }
 
-    /// Who is of an older template restarts for that.
-    fn in_vain(&self, ordinal: Ordinal, pod: &PodView) -> bool {
-        self.memory.in_vain(ordinal, &pod.identity, None) && !outdated(self.set, self.observed, ordinal)
+    /// Why no further restart of this broker helps; who is of an older template restarts for that.
+    fn in_vain(&self, ordinal: Ordinal, pod: &PodView) -> Option<String> {
+        let old = outdated(self.set, self.observed, ordinal);
+        let rolls = old && template::on_delete(&self.set.object);
+        if rolls || !self.memory.in_vain(ordinal, &pod.identity, None) {
+            return None;
+        }
+        let name = &pod.identity.name;
+        Some(match old {
+            true => format!(
+                "{name} is of an older pod template, which updateStrategy holds back; let it be rolled out"
+            ),
+            false => format!("{name} was restarted and still advertises; see its log"),
+        })
     }
 
     fn restart(&self, plan: &mut Plan) {
@@ -146,14 +163,13 @@ impl<'a> Road<'a> {
                 Problem::new(reason, cause)
             }
             Some(Next::Restart(ordinal)) => match self.observed.pods.get(&ordinal) {
-                Some(pod) if self.in_vain(ordinal, pod) => Problem::new(
-                    Reason::RestartBlocked,
-                    format!("{} was restarted and still advertises; see its log", pod.identity.name),
-                ),
-                Some(pod) => {
-                    plan.actions.push(Action::Restart { ordinal, pod: pod.identity.clone(), goal: None });
-                    Problem::new(Reason::Releasing, "the brokers restart one after the other")
-                }
+                Some(pod) => match self.in_vain(ordinal, pod) {
+                    Some(why) => Problem::new(Reason::RestartBlocked, why),
+                    None => {
+                        plan.actions.push(Action::Restart { ordinal, pod: pod.identity.clone(), goal: None });
+                        Problem::new(Reason::Releasing, "the brokers restart one after the other")
+                    }
+                },
                 None => Problem::new(Reason::Releasing, "the pod is being made"),
             },
         };
@@ -175,11 +191,13 @@ impl<'a> Road<'a> {
             false => template::strategy_returned(&self.set.object),
         };
         if let Some(target) = target {
-            if !all_made(self.set, self.observed) {
-                return self.hold_all(
-                    "the update strategy is returned when every pod is of the newest template",
-                    plan,
+            let missing = not_made(self.set, self.observed).filter(|_| template::rolling(&self.set.object));
+            if let Some(ordinal) = missing {
+                let text = format!(
+                    "the update strategy is returned when every pod is of the newest template, and {}-{ordinal} is not; bring it up, or delete the StatefulSet",
+                    self.desired.stateful_set
                 );
+                return self.hold_all(&text, plan);
             }
             let what = "return the update strategy to the StatefulSet".to_owned();
             plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });

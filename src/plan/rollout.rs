@@ -28,7 +28,7 @@ use super::{
     listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
-    roll::{Roll, all_made, kubernetes_is_at_work, not_taken_in, outdated, roll},
+    roll::{Roll, kubernetes_is_at_work, not_made, not_taken_in, outdated, roll},
 };
 use crate::{
     api::conditions::Reason,
@@ -431,7 +431,7 @@ impl Road<'_> {
     /// Nobody is due any more.
     fn finish(&self, plan: &mut Plan) {
         if let Some(target) = template::strategy_returned(&self.set.object) {
-            if !all_made(self.set, self.observed) {
+            if not_made(self.set, self.observed).is_some() {
                 return plan.wake_in(SOON);
             }
             let what = "return the update strategy to the StatefulSet".to_owned();
@@ -457,7 +457,11 @@ pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observe
     if not_taken_in(set).is_some() {
         return plan.wake_in(SOON);
     }
-    if !set.ordinals().any(|ordinal| outdated(set, observed, ordinal)) {
+    let old = set.ordinals().any(|ordinal| outdated(set, observed, ordinal));
+    if !old && not_made(set, observed).is_some() {
+        return plan.wake_in(SOON);
+    }
+    if !old {
         let what = "return the update strategy to the StatefulSet".to_owned();
         return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
     }

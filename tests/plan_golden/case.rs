@@ -87,7 +87,7 @@ pub struct Case {
     others: Vec<Other>,
     /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
-    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`, `staged`
+    /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`, `staged`, `taken-over`
     /// (the listener of another object is in it); else as the user wrote it.
     #[serde(default)]
     template: String,
@@ -561,9 +561,9 @@ impl Case {
                 let other = template::Wanted { name: "OTHER", port: 9095, ..wanted.clone() };
                 template::strategy_returned(&changed_for(&other)).expect("its strategy was held")
             }
-            // The user lets two brokers wait for the newest template.
-            "staged" => {
-                let mut set = returned();
+            // The user lets two brokers wait for the newest template: afterwards, or while our roll held the strategy.
+            "staged" | "taken-over" => {
+                let mut set = if self.template == "staged" { returned() } else { changed() };
                 let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
                 let strategy = serde_json::from_value(rolling).expect("a strategy");
                 set.spec.get_or_insert_default().update_strategy = Some(strategy);

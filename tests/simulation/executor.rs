@@ -91,6 +91,9 @@ impl Drop for Sleep {
     }
 }
 
+/// Machines run for longer than any interval when a schedule begins.
+const UP_FOR: Duration = Duration::from_secs(86_400);
+
 /// The clocks of one machine. Its wall clock may be wrong, and may jump.
 pub struct MachineClock {
     pub time: Time,
@@ -136,7 +139,7 @@ impl Clock for ProcessClock {
         self.machine.time.wall() + self.wrong_at_start
     }
     fn monotonic(&self) -> Duration {
-        self.machine.time.now()
+        UP_FOR + self.machine.time.now()
     }
     async fn sleep(&self, period: Duration) {
         self.machine.time.sleep(period).await;

@@ -115,7 +115,8 @@ impl World {
         let patch =
             told.plan.iter().find_map(|line| line.split_once("--type=json -p '")?.1.strip_suffix('\''));
         let patched = patch.is_some_and(|patch| self.patch_stateful_set(patch));
-        if patched || self.set_partition(None) {
+        let held_back = says("updateStrategy") || says("older pod template");
+        if patched || held_back && self.set_partition(None) {
             self.after_effect();
         }
     }

@@ -52,10 +52,12 @@ pub fn is_ours(present: &ConfigMap) -> bool {
     values.peek().is_none() && present.binary_data.is_none() || values.any(|value| value.starts_with(HEAD))
 }
 
-/// Whether a broker that starts now tells clients this address.
-pub fn tells(files: &ConfigMap, address: Ipv4Addr) -> bool {
+/// The pod that tells clients this address from its next start.
+pub fn teller(files: &ConfigMap, address: Ipv4Addr) -> Option<&str> {
     let entry = format!("://{address}:");
-    is_ours(files) && files.data.iter().flat_map(|data| data.values()).any(|text| text.contains(&entry))
+    let mut all = files.data.iter().flatten().filter(|_| is_ours(files));
+    let (file, _) = all.find(|(_, text)| text.contains(&entry))?;
+    file.strip_suffix(".properties")
 }
 
 /// The ConfigMap as it should be, from the one that is there. Files of brokers that are not in `advertised` stay.

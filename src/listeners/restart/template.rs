@@ -146,6 +146,14 @@ pub fn is_ours(set: &StatefulSet, listener: &str) -> bool {
     before(set).ok().flatten().is_some_and(|before| before.listener == listener)
 }
 
+/// The template states the brokers' roles, which none with ZooKeeper has (KIP-631).
+pub fn states_roles(set: &StatefulSet, container: Option<&str>) -> bool {
+    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let at = pod.and_then(|pod| Some((pod, broker(pod, container).ok()?)));
+    let settings = at.and_then(|(pod, at)| Settings::of(&pod.containers[at]).ok());
+    settings.is_some_and(|settings| matches!(settings.get("process.roles"), Ok(Some(_))))
+}
+
 /// Our roll is over: the update strategy is the user's again. `None`: it is so already.
 pub fn strategy_returned(set: &StatefulSet) -> Option<StatefulSet> {
     let mut kept = before(set).ok().flatten()?;
