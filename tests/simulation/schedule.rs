@@ -90,9 +90,15 @@ pub fn comes_to_rest(world: &Arc<World>, steps: &mut u64) {
     if let Some(open) = open {
         return world.violate(format!("I7: after {} s {open}", CONVERGES_WITHIN.as_secs()));
     }
-    // What was put aside on the way is cleared up: addresses that were one too many, objects that were deleted.
-    if !run_until(world, world.now() + Duration::from_secs(400), steps) {
-        return;
+    // What was put aside on the way is cleared up: addresses that were one too many, objects that were deleted, calls
+    // that were late.
+    for _ in 0..20 {
+        if !run_until(world, world.now() + Duration::from_secs(20), steps) {
+            return;
+        }
+        if world.unfinished().is_some() {
+            world.follow_the_word();
+        }
     }
     let before = world.ledger().done.clone();
     if !run_until(world, world.now() + STAYS_FOR, steps) {
