@@ -244,7 +244,7 @@ async fn quiet(world: &World, namespaces: [(&str, usize); 2]) {
         all
     };
     world
-        .eventually("nothing is written any more", Duration::from_secs(120), async || {
+        .eventually("nothing is written any more", Duration::from_secs(240), async || {
             let (before, runs, start) = (look().await, reconciles(world), Instant::now());
             tokio::time::sleep(Duration::from_secs(10)).await;
             let (after, runs, seconds) =
@@ -281,7 +281,7 @@ async fn applied(world: &World, specs: &[Value]) {
             let after = told(world, NAMESPACE, 1).await;
             if versions(&before) == versions(&after) { Ok(after) } else { Err("it still changes") }
         };
-        let objects = world.eventually("it has settled", Duration::from_secs(120), settled).await;
+        let objects = world.eventually("it has settled", Duration::from_secs(240), settled).await;
         for object in objects.values() {
             println!("applied {}: {:?}", json!(object.spec), crate::world::condition(object, "Ready"));
         }
