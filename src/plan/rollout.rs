@@ -457,11 +457,10 @@ pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observe
     if not_taken_in(set).is_some() {
         return plan.wake_in(SOON);
     }
-    let old = set.ordinals().any(|ordinal| outdated(set, observed, ordinal));
-    if !old && not_made(set, observed).is_some() {
-        return plan.wake_in(SOON);
-    }
-    if !old {
+    if !set.ordinals().any(|ordinal| outdated(set, observed, ordinal)) {
+        if not_made(set, observed).is_some() {
+            return plan.wake_in(SOON);
+        }
         let what = "return the update strategy to the StatefulSet".to_owned();
         return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
     }

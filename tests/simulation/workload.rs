@@ -89,8 +89,8 @@ impl World {
     fn take_template_in(&self) {
         let new = self.api.of_stateful_set(SET, |set| {
             let seen = set.status.as_ref().and_then(|status| status.observed_generation);
-            let template = set.spec.as_ref().map(|spec| spec.template.clone());
-            template.filter(|_| seen != set.metadata.generation)
+            let spec = set.spec.as_ref().filter(|_| seen != set.metadata.generation);
+            spec.map(|spec| spec.template.clone())
         });
         let Some(template) = new.flatten() else { return };
         let revision = self.revision_of(&template);

@@ -55,8 +55,8 @@ pub fn is_ours(present: &ConfigMap) -> bool {
 /// The pod that tells clients this address from its next start.
 pub fn teller(files: &ConfigMap, address: Ipv4Addr) -> Option<&str> {
     let entry = format!("://{address}:");
-    let mut all = files.data.iter().flatten().filter(|_| is_ours(files));
-    let (file, _) = all.find(|(_, text)| text.contains(&entry))?;
+    let ours = files.data.as_ref().filter(|_| is_ours(files))?;
+    let (file, _) = ours.iter().find(|(_, text)| text.contains(&entry))?;
     file.strip_suffix(".properties")
 }
 
