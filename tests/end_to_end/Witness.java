@@ -39,6 +39,8 @@ import org.apache.kafka.common.serialization.LongSerializer;
  */
 public final class Witness {
     private static final File STOP = new File("/tmp/stop");
+    /** Between two batches, and between two commits: without it, one application keeps three brokers busy. */
+    private static final long PAUSE_MS = 100;
     private static final ConcurrentLinkedQueue<String> ERRORS = new ConcurrentLinkedQueue<>();
     private static final ConcurrentMap<Long, String> ACKNOWLEDGED = new ConcurrentHashMap<>();
     private static final AtomicLong CONSUMED = new AtomicLong();
@@ -121,7 +123,7 @@ public final class Witness {
                     long now = System.nanoTime();
                     LONGEST_PAUSE_MS.accumulateAndGet((now - last) / 1_000_000, Math::max);
                     last = now;
-                    Thread.sleep(20);
+                    Thread.sleep(PAUSE_MS);
                 }
             }
         }
@@ -148,6 +150,7 @@ public final class Witness {
                     TIMED_OUT.incrementAndGet();
                     continue;
                 }
+                Thread.sleep(PAUSE_MS);
                 for (Map.Entry<TopicPartition, OffsetAndMetadata> e : now.entrySet()) {
                     if (e.getValue() == null) {
                         continue;

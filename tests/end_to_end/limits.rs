@@ -1,6 +1,9 @@
 //! How much an address may carry, measured through it.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use kafka_external_access::{
     api::{BrokerBandwidth, BrokerStatus},
@@ -155,6 +158,12 @@ fn limits_in_mbit_per_s_are_kept_by_policies_of_the_operator_and_who_may_not_mak
     });
 }
 
+/// The end of its input ends the load.
+fn stop(mut load: Background) {
+    drop(load.0.stdin.take());
+    load.0.wait().expect("the load ends");
+}
+
 /// The status of broker 2, once it is as wanted.
 async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bool) -> Vec<BrokerStatus> {
     world
@@ -166,8 +175,8 @@ async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bo
         .await
 }
 
-/// Brokers behind 20 Mbit/s, whose use is read as `metrics` says, and a virtual machine that sends 100 MB to broker 2:
-/// 40 seconds at the limit.
+/// Brokers behind 20 Mbit/s, whose use is read as `metrics` says, and a virtual machine that sends to broker 2 until it is
+/// stopped: at the limit that could take 400 seconds.
 async fn loaded(world: &mut World, metrics: Value, name: &str) -> Background {
     world.apply_credential(&world.cloud.facts().demo.clone()).await;
     world.admin.create_qos_policy("end-to-end-20", 20_000).expect("a policy");
@@ -185,11 +194,11 @@ async fn loaded(world: &mut World, metrics: Value, name: &str) -> Background {
     world.kafka_tool("kafka.admin.TopicCommand", &placed).expect("a topic is made");
     world.cloud.settle().expect("the router follows");
     let line = format!(
-        "yes {} | head -c 100000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400",
+        "yes {} | head -c 1000000000 | kcat -P -b {server} -t {topic} -p 0 -X acks=1 -X linger.ms=20 -X batch.num.messages=400 & read -r _; kill $!",
         "x".repeat(RECORD - 1)
     );
     let vm = world.lab.vm().expect("the virtual machine");
-    Background(vm.command("sh").args(["-c", &line]).spawn().expect("the load starts"))
+    Background(vm.command("sh").args(["-c", &line]).stdin(Stdio::piped()).spawn().expect("the load starts"))
 }
 
 #[test]
@@ -203,7 +212,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
             "template": {"spec": {"containers": [{"name": "kafka", "env": [{"name": "KAFKA_OPTS", "value": agent}]}]}},
         }});
         world.change_brokers(exporter).await;
-        let mut load = loaded(world, json!({"port": 9404}), "usage").await;
+        let load = loaded(world, json!({"port": 9404}), "usage").await;
         let brokers = used(world, "the use nears the limit", |told| told.near_limit == Some(true)).await;
         let told = brokers[2].bandwidth.clone().expect("told");
         assert_eq!(told.limit_ingress_mbps, Some(20), "{told:?}");
@@ -220,7 +229,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
             assert!(scraped.lines().any(|line| line.starts_with(&named)), "{metric}: {scraped}");
         }
 
-        load.0.wait().expect("the load ends");
+        stop(load);
         let idle = |told: &BrokerBandwidth| told.near_limit.is_none() && told.ingress_mbps == Some(0);
         used(world, "the use ends", idle).await;
         let told = ["-n", NAMESPACE, "get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
@@ -234,7 +243,7 @@ fn the_use_of_bandwidth_is_read_from_the_brokers_and_told_when_it_nears_the_limi
 #[test]
 fn the_traffic_of_pods_is_read_from_the_kubelet_where_brokers_show_no_counters() {
     in_lab("kubelet", async |world| {
-        let mut load = loaded(world, json!({"source": "Kubelet"}), "kubelet").await;
+        let load = loaded(world, json!({"source": "Kubelet"}), "kubelet").await;
         // What arrives goes on to two other brokers.
         let copied = |told: &BrokerBandwidth| {
             told.ingress_mbps.is_some_and(|mbps| mbps >= 2) && told.egress_mbps > told.ingress_mbps
@@ -249,7 +258,7 @@ fn the_traffic_of_pods_is_read_from_the_kubelet_where_brokers_show_no_counters()
         let sent =
             "kafka_external_access_pod_sent_bytes_total{namespace=\"ydata\",name=\"kafka\",broker=\"2\"}";
         assert!(scraped.lines().any(|line| line.starts_with(sent)), "{scraped}");
-        load.0.wait().expect("the load ends");
+        stop(load);
 
         // Somebody without the right is told which.
         let mut config = kube::Config::from_custom_kubeconfig(
