@@ -68,7 +68,8 @@ impl Watch {
                         (pod.metadata.name.unwrap_or_default(), pod.metadata.uid.unwrap_or_default());
                     lives.uids.entry(name).or_default().insert(uid);
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // No pod comes back in less than some seconds.
+                tokio::time::sleep(Duration::from_millis(300)).await;
             }
             lives
         });

@@ -28,9 +28,9 @@ use crate::sandbox::Sandbox;
 pub const SUBCOMMAND: &str = "gateway";
 /// How often the notice of a change is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// The shortest time between two readings of Neutron, and the longest.
+/// The shortest time between two readings of Neutron, and the longest where it gives no notice.
 const SHORTEST: Duration = Duration::from_millis(300);
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Everything the rules depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

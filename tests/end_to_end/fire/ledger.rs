@@ -173,7 +173,8 @@ impl Ledger {
                 let bound: Vec<_> = found.iter().map(|address| address.fixed_ip_address).collect();
                 if bound != [Some(*target)] {
                     let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-                    return Err(format!("{name} broker {ordinal} at {target}: {found:?}"));
+                    let told = crate::world::describe(object);
+                    return Err(format!("{name} broker {ordinal} at {target}: {found:?}; {told}"));
                 }
             }
             let deleting = object.metadata.deletion_timestamp.is_some();

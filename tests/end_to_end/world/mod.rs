@@ -453,7 +453,8 @@ impl World {
         .await
     }
 
-    /// Waits until `look` succeeds; the failure shows what it saw last and the end of the operator's log.
+    /// Waits until `look` succeeds; the failure shows what it saw last and the end of the operator's log. What takes long is
+    /// looked at less often: Neutron alone needs a tenth of a second of the processor to list its addresses.
     pub async fn eventually<T, E: Debug>(
         &self,
         what: &str,
@@ -468,7 +469,10 @@ impl World {
                     let log = self.operator.as_ref().map(Running::log_tail).unwrap_or_default();
                     panic!("after {limit:?} still not so: {what}\nlast seen: {seen:?}\noperator:\n{log}");
                 }
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(_) => {
+                    let pause = start.elapsed() / 10;
+                    tokio::time::sleep(pause.clamp(Duration::from_millis(100), Duration::from_secs(1))).await;
+                }
             }
         }
     }
