@@ -76,7 +76,7 @@ so "systemd finds nothing to complain about" is "$(grep "$unit" <<<"$verified" |
 # In tenths; 100 is no protection.
 so "it is held to what it needs" systemd-analyze security --no-pager --offline=true --threshold=30 "$work/unit/$unit" \
   >"$work/security" || { cat "$work/security"; exit 1; }
-for variable in $(sed -n 's/^#\{0,1\}\(KEA_[A-Z_]*\)=.*/\1/p' "$settings"); do
+for variable in $(sed -n 's/^#\{0,1\}\(\(KEA\|KAFKA\)_[A-Z_]*\)=.*/\1/p' "$settings"); do
   so "the program knows $variable" sh -c '"$1" hosts --help | grep -q "$2"' sh "$PROGRAM" "$variable"
 done
 

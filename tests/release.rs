@@ -65,6 +65,8 @@ fn copy(name: &str, changelog: &str) -> Scratch {
         "Cargo.lock",
         "README.md",
         "tests/chart/introduction.md",
+        "docs/quickstart.md",
+        "docs/hosts.md",
         "charts/kafka-external-access/Chart.yaml",
     ] {
         copy.write(file, &fs::read_to_string(root().join(file)).expect("a file"));
@@ -98,18 +100,22 @@ fn a_version_that_differs_anywhere_is_no_release() {
     let tag = format!("v{VERSION}");
     assert_eq!(check(&copy("agrees", &released()), &[&tag]), Ok(format!("{VERSION}\n")));
     let other = "9.9.9";
+    // As a Debian package has it.
+    let packed = VERSION.replace('-', "~");
     for (file, line) in [
         ("Cargo.toml", format!("version = \"{VERSION}\"\nedition")),
         ("Cargo.lock", format!("name = \"lab\"\nversion = \"{VERSION}\"")),
         ("README.md", format!("kafka-external-access:{VERSION}")),
         ("tests/chart/introduction.md", format!("kafka-external-access:{VERSION}")),
+        ("docs/quickstart.md", format!("kafka-external-access:{VERSION}")),
+        ("docs/hosts.md", format!("kafka-external-access_{packed}_")),
         ("charts/kafka-external-access/Chart.yaml", format!("\nversion: {VERSION}")),
         ("charts/kafka-external-access/Chart.yaml", format!("appVersion: {VERSION}")),
     ] {
         let copy = copy("differs", &released());
         let text = fs::read_to_string(copy.0.join(file)).expect("a file");
         assert!(text.contains(&line), "{file} has no {line:?}");
-        copy.write(file, &text.replace(&line, &line.replace(VERSION, other)));
+        copy.write(file, &text.replace(&line, &line.replace(VERSION, other).replace(&packed, other)));
         let refused = check(&copy, &[&tag]).expect_err(file);
         assert!(refused.contains(file) && refused.contains(other), "{file}: {refused}");
     }

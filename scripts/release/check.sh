@@ -26,9 +26,16 @@ for key in version appVersion; do
   mapfile -t found < <(sed -n "s/^$key: *\"\?\([^\"]*\)\"\?$/\1/p" $chart)
   named $chart "$key" "${found[@]}"
 done
-for page in README.md tests/chart/introduction.md; do
-  mapfile -t found < <(grep -o 'kafka-external-access:[0-9][0-9A-Za-z.-]*' $page | cut -d: -f2)
-  named $page "the image's tag" "${found[@]}"
+# Images (NAME:VERSION) and Debian packages (NAME_VERSION_ARCH.deb, where ~ stands for -) that a page names.
+name='kafka-external-access[:_][0-9][0-9A-Za-z.~-]*'
+# These pages name one; another one that does has to agree as well.
+mapfile -t pages < <({
+  printf '%s\n' README.md tests/chart/introduction.md docs/quickstart.md docs/hosts.md
+  grep -lE "$name" docs/*.md
+} | sort -u)
+for page in "${pages[@]}"; do
+  mapfile -t found < <(grep -oE "$name" "$page" | sed 's/^[^:_]*[:_]//; s/~/-/g')
+  named "$page" "the version of an image or a package" "${found[@]}"
 done
 
 notes() { scripts/release/notes.sh "$1" 2>/dev/null; }

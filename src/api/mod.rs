@@ -139,8 +139,8 @@ pub struct KafkaSource {
     #[serde(default = "default_internal_listener")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
     pub internal_listener: String,
-    /// `host:port` list by which the internal listener is reached. Default: each pod's address and the port of
-    /// the internal listener found in the pod template.
+    /// `host:port` list of in-cluster clients. Only its first port is used, as the internal listener's, where the pod
+    /// template does not show one; each broker is reached at its pod's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 1024))]
     pub bootstrap_servers: Option<String>,
@@ -335,15 +335,15 @@ pub struct Metrics {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Path, for example `/metrics`.
+    /// With `source: Endpoint`: path, for example `/metrics`.
     #[serde(default = "default_metrics_path")]
     #[schemars(length(max = 253), regex(pattern = r"^/[A-Za-z0-9/_.-]*$"))]
     pub path: String,
-    /// Counter of bytes that the listener has sent, with label `listener`.
+    /// With `source: Endpoint`: counter of bytes that the listener has sent, with label `listener`.
     #[serde(default = "default_sent_bytes")]
     #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
     pub sent_bytes: String,
-    /// Counter of bytes that the listener has received, with label `listener`.
+    /// With `source: Endpoint`: counter of bytes that the listener has received, with label `listener`.
     #[serde(default = "default_received_bytes")]
     #[schemars(length(max = 253), regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
     pub received_bytes: String,

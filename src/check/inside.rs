@@ -78,7 +78,7 @@ fn kubernetes(Looked { desired, observed, .. }: &Looked<'_>) -> Category {
             desired.internal_listener
         )),
         None if !desired.bootstrap.is_empty() => found.warn(
-            "the listener settings of the pod template are not understood; kafka.bootstrapServers is used",
+            "the listener settings of the pod template are not understood; the port in kafka.bootstrapServers is used",
             Reason::ListenerSettingsNotUnderstood.remedy(),
         ),
         None => found.bad(

@@ -13,13 +13,13 @@ pub struct ConnectArgs {
     #[arg(long, default_value = "5s", value_parser = seconds)]
     pub timeout: Duration,
     /// PEM file of the authorities to trust; speaks TLS
-    #[arg(long)]
+    #[arg(long, env = "KAFKA_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
     /// plain, scram-sha-256 or scram-sha-512; the password comes from the environment variable KAFKA_PASSWORD
-    #[arg(long, requires = "sasl_username")]
+    #[arg(long, env = "KAFKA_SASL", requires = "sasl_username")]
     pub sasl: Option<Mechanism>,
     /// SASL user
-    #[arg(long)]
+    #[arg(long, env = "KAFKA_SASL_USERNAME")]
     pub sasl_username: Option<String>,
 }
 

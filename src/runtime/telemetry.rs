@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, filter_fn},
+    filter::{FilterExt, LevelFilter, filter_fn},
     fmt,
     layer::{Filter, SubscriberExt},
     reload,
@@ -55,11 +55,7 @@ impl LogLevel {
     /// From now on this filter holds, until the process ends: `info`, or `kafka_external_access=debug,info`.
     pub fn set(&self, text: &str) -> Result<(), LogLevelError> {
         let text = text.trim();
-        let refused = |problem: String| LogLevelError::NotAFilter { text: text.to_owned(), problem };
-        if text.is_empty() {
-            return Err(refused("it is empty".to_owned()));
-        }
-        let filter = EnvFilter::try_new(text).map_err(|error| refused(error.to_string()))?;
+        let filter = filter(text)?;
         // Told first, because afterwards the log may be silent; a warning, because somebody steps in.
         let before = self.show()?;
         tracing::warn!(before, now = text, "log level changes");
@@ -67,10 +63,31 @@ impl LogLevel {
     }
 }
 
-/// Starts logging, and traces where the environment asks for them; the filter of the log comes from `RUST_LOG`, else
-/// `info`.
+/// A filter in the words of `RUST_LOG`. A single word that is no level would be taken for the name of a target, and all
+/// others fall silent, so it is refused.
+fn filter(text: &str) -> Result<EnvFilter, LogLevelError> {
+    let refused = |problem: String| LogLevelError::NotAFilter { text: text.to_owned(), problem };
+    if text.is_empty() {
+        return Err(refused("it is empty".to_owned()));
+    }
+    let is_no_level = |word: &&str| !word.contains(['=', '[']) && word.parse::<LevelFilter>().is_err();
+    if let Some(word) = text.split(',').map(str::trim).find(is_no_level) {
+        let levels = "trace, debug, info, warn, error or off";
+        return Err(refused(format!(
+            "\"{word}\" is no level ({levels}); one of a target is written {word}=debug"
+        )));
+    }
+    EnvFilter::try_new(text).map_err(|error| refused(error.to_string()))
+}
+
+/// Starts logging, and traces where the environment asks for them; the filter of the log comes from `RUST_LOG`, else, and
+/// where that is none, `info`.
 pub fn start(format: LogFormat) -> (LogLevel, Option<Traces>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".to_owned());
+    let (filter, no_filter) = match filter(&asked) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
     let (level, filter) = LogLevel::starting_as(filter);
     let lines = match format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).boxed(),
@@ -81,6 +98,9 @@ pub fn start(format: LogFormat) -> (LogLevel, Option<Traces>) {
     #[cfg(feature = "otlp")]
     let registry = registry.with(traces.as_ref().map(super::traces::Traces::layer));
     registry.init();
+    if let Some(error) = no_filter {
+        tracing::warn!(%error, "RUST_LOG is not taken; the level is info");
+    }
     if let Some(problem) = problem {
         tracing::warn!(problem, "no traces are sent");
     }
@@ -165,7 +185,7 @@ mod tests {
         assert_eq!(level.show().expect("it holds"), "kafka_external_access=debug,info");
         say("second");
         assert!(log.has("second") && log.has("log level changes"));
-        for mistake in ["", "  ", "kafka_external_access=loud", "a=b=c"] {
+        for mistake in ["", "  ", "kafka_external_access=loud", "a=b=c", "warning", "info,warning"] {
             let refused = level.set(mistake).expect_err("refused");
             assert!(matches!(refused, LogLevelError::NotAFilter { .. }), "{refused}");
         }

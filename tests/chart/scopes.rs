@@ -63,6 +63,30 @@ fn each_scope_has_rights_just_where_it_serves() {
     assert_eq!(rules(&own, "Role").len(), 8 + 2);
 }
 
+/// | resource | always | with rbac.restarts |
+/// |---|---|---|
+/// | StatefulSets | get, list, watch | patch |
+/// | evictions | | create |
+/// | ConfigMaps | get | create, update, delete |
+#[test]
+fn what_only_restarts_need_can_be_left_out() {
+    let verbs = |restarts: bool, resource: &str| -> Vec<String> {
+        let objects = rendered(&json!({"rbac": {"restarts": restarts}}));
+        let all = rules(&objects, "ClusterRole").into_iter();
+        let of_it = all.filter(|rule| rule["resources"] == json!([resource]));
+        let verbs = of_it.flat_map(|rule| rule["verbs"].as_array().expect("verbs"));
+        verbs.map(|verb| verb.as_str().expect("a verb").to_owned()).collect()
+    };
+    for (resource, always, more) in [
+        ("statefulsets", vec!["get", "list", "watch"], vec!["patch"]),
+        ("pods/eviction", vec![], vec!["create"]),
+        ("configmaps", vec!["get"], vec!["create", "update", "delete"]),
+    ] {
+        assert_eq!(verbs(false, resource), always, "{resource}");
+        assert_eq!(verbs(true, resource), [always, more].concat(), "{resource}");
+    }
+}
+
 #[test]
 fn no_scope_has_a_wildcard_or_lists_secrets() {
     let scopes = [

@@ -118,6 +118,8 @@ fn a_typing_mistake_is_refused() {
         (json!({"hosts": {"enabled": true, "tlsSecretName": "t"}}), "tokensSecretName"),
         (json!({"hosts": {"enabled": true, "tokensSecretName": "t"}}), "tlsSecretName"),
         (json!({"hosts": {"service": {"type": "ExternalName"}}}), "type"),
+        (json!({"hosts": {"service": {"externalTrafficPolicy": "local"}}}), "externalTrafficPolicy"),
+        (json!({"prometheusRule": {"runbookUrl": "docs/runbooks.md"}}), "runbookUrl"),
     ] {
         let refusal = refusal(&values);
         assert!(refusal.contains(told), "{refusal}");
@@ -216,7 +218,8 @@ fn monitors_find_the_port_and_the_labels_of_what_they_select() {
 #[test]
 fn names_for_machines_are_served_by_every_pod_and_do_not_keep_it_from_starting() {
     let names = json!({"enabled": true, "port": 9443, "tlsSecretName": "t", "tokensSecretName": "k",
-        "service": {"type": "LoadBalancer", "nodePort": 30443, "sourceRanges": ["10.0.0.0/8"], "annotations": {"a": "b"}}});
+        "service": {"type": "LoadBalancer", "nodePort": 30443, "sourceRanges": ["10.0.0.0/8"], "annotations": {"a": "b"},
+            "externalTrafficPolicy": "Local"}});
     let from = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]);
     let more = json!({"name": "more", "emptyDir": {}});
     let values = json!({"hosts": names, "networkPolicy": {"enabled": true, "hostsFrom": from},
@@ -229,6 +232,7 @@ fn names_for_machines_are_served_by_every_pod_and_do_not_keep_it_from_starting()
     assert_eq!(service["spec"]["selector"], only(&objects, "Deployment")["spec"]["selector"]["matchLabels"]);
     assert_eq!(service["spec"]["type"], "LoadBalancer");
     assert_eq!(service["spec"]["loadBalancerSourceRanges"], json!(["10.0.0.0/8"]));
+    assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
     assert_eq!(service["metadata"]["annotations"], json!({"a": "b"}));
     let port = json!({"name": "hosts", "port": 9443, "targetPort": "hosts", "nodePort": 30443});
     assert_eq!(service["spec"]["ports"], json!([port]));
@@ -246,6 +250,13 @@ fn names_for_machines_are_served_by_every_pod_and_do_not_keep_it_from_starting()
     }
     let rule = &only(&objects, "NetworkPolicy")["spec"]["ingress"][1];
     assert_eq!(*rule, json!({"ports": [{"protocol": "TCP", "port": "hosts"}], "from": from}));
+
+    // Kubernetes refuses the policy of a Service without a port on the nodes.
+    let mut within = values.clone();
+    within["hosts"]["service"]["type"] = json!("ClusterIP");
+    for service in of_kind(&rendered(&within), "Service") {
+        assert!(service["spec"]["externalTrafficPolicy"].is_null(), "{service}");
+    }
 
     let without = rendered(&json!({"networkPolicy": {"enabled": true}}));
     assert_eq!(of_kind(&without, "Service").len(), 1);
@@ -287,7 +298,7 @@ fn every_alert_leads_to_its_section_of_the_runbooks() {
     };
     let section = |alert: &Value| alert.as_str().expect("a name").to_lowercase();
     for (alert, url) in url(json!({"enabled": true, "renderMode": "alwaysRender"})) {
-        assert_eq!(url, format!("docs/runbooks.md#{}", section(&alert)));
+        assert!(url.is_null(), "{alert} leads to {url}, and nobody has said where the runbooks are");
     }
     let book = "https://book.example/runbooks.html";
     for (alert, url) in url(json!({"enabled": true, "renderMode": "alwaysRender", "runbookUrl": book})) {
@@ -352,14 +363,39 @@ fn a_released_chart_installs_its_image_by_digest() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let packed = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/release/chart.sh"))
         .arg(&folder)
-        .args(["registry.example/owner", &digest])
+        .args(["registry.example/owner", &digest, "https://source.example/owner/kafka-external-access"])
         .env("HELM", helm.program())
         .output()
         .expect("the script starts");
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let archive = folder.join(concat!("kafka-external-access-", env!("CARGO_PKG_VERSION"), ".tgz"));
-    let objects = helm.render(&archive.to_string_lossy(), &json!({}), &[]).expect("the packed chart");
+    let archive = archive.to_string_lossy();
+    let alerts = json!({"prometheusRule": {"enabled": true, "renderMode": "alwaysRender"}});
+    let objects = helm.render(&archive, &alerts, &[]).expect("the packed chart");
     let image = &pod(&objects)["containers"][0]["image"];
     assert_eq!(*image, json!(format!("registry.example/owner/kafka-external-access@{digest}")));
+    let runbooks = concat!(
+        "https://source.example/owner/kafka-external-access/blob/v",
+        env!("CARGO_PKG_VERSION"),
+        "/docs/runbooks.md"
+    );
+    for rule in only(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].as_array().expect("rules") {
+        let section = rule["alert"].as_str().expect("a name").to_lowercase();
+        assert_eq!(rule["annotations"]["runbook_url"], format!("{runbooks}#{section}"));
+    }
+    let readme = helm.text(&["show", "readme", &archive], "").expect("a README");
+    let place = "oci://registry.example/owner/charts/kafka-external-access";
+    let version = env!("CARGO_PKG_VERSION");
+    for told in [
+        format!("helm install kafka-external-access {place} --version {version} --namespace kafka-access"),
+        "| `image.registry` | `\"registry.example/owner\"` |".to_owned(),
+        format!("| `image.digest` | `\"{digest}\"` |"),
+        format!("| `prometheusRule.runbookUrl` | `\"{runbooks}\"` |"),
+    ] {
+        assert!(readme.contains(&told), "no {told:?} in\n{readme}");
+    }
+    for gone in ["docker build", " charts/kafka-external-access ", "REGISTRY"] {
+        assert!(!readme.contains(gone), "{gone:?} in\n{readme}");
+    }
     std::fs::remove_dir_all(&folder).expect("the folder can be removed");
 }

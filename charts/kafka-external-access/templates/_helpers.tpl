@@ -52,7 +52,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* Rights in each namespace that is served. */ -}}
+{{- /* Rights in each namespace that is served. Brokers are restarted by the patch, the evictions and the written ConfigMaps. */ -}}
 {{- define "kea.rules" -}}
 - apiGroups: [kafkaaccess.dev]
   resources: [kafkaexternalaccesses]
@@ -62,16 +62,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [patch]
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch{{ if .Values.rbac.restarts }}, patch{{ end }}]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+{{- if .Values.rbac.restarts }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create, update, delete]
+  verbs: [get{{ if .Values.rbac.restarts }}, create, update, delete{{ end }}]
 # By name only: what objects refer to. It is marked with a finalizer while it is in use.
 - apiGroups: [""]
   resources: [secrets]
