@@ -8,6 +8,7 @@ use k8s_openapi::api::{
 use super::{
     restart::{
         dialect::Settings,
+        strategy,
         template::{self, State, Wanted},
     },
     text::{Listeners, ProtocolMap},
@@ -99,7 +100,7 @@ pub fn templates(bytes: &[u8]) {
         let text = String::from_utf8_lossy(annotation).into_owned();
         set.metadata.annotations = Some([(template::BEFORE.to_owned(), text)].into());
     }
-    let _ = (template::strategy_returned(&set), template::forgotten(&set), template::restored(&set, None));
+    let _ = (strategy::returned(&set), template::forgotten(&set), template::restored(&set, None));
     let (name, port, protocol) = ("EXTERNAL", 9094, "PLAINTEXT".to_owned());
     for host in [None, Some("{podName}.kafka.example.com")] {
         let wanted = Wanted { name, port, protocol: protocol.clone(), host, map: None };

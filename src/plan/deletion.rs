@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 1 | our listener is stored in a broker | withdraw it |
 //! | 1 | our listener is in the pod template, and `rollout: Restart` | `rollback.rs`, once nothing is stored any more |
+//! | 1 | our roll holds the update strategy, and `rollout` is another one now | return it, or show the patch that does; the object stays until then |
 //! | 2 | a broker advertises an address, its stored values cannot be read, or its pod lives without the StatefulSet | keep the address: `ReleaseBlocked` (I10) |
 //! | 2 | its pod ends, or it starts again with what it advertised (`Manual`) or may have stored (ZooKeeper) | keep the address until it was asked |
 //! | 2 | its file says the address (an earlier `Restart`) | keep the address: `ReleaseBlocked` (I10) |
@@ -29,16 +30,17 @@ use kube::ResourceExt;
 use super::{
     Action, Held, Plan, Problem, SOON, Verdict,
     desired::{Desired, WantedListener, WantedProvider},
+    given_up,
     limits::superfluous,
     memory::{self, Memory},
     observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
-    rollback, rollout,
+    rollback,
 };
 use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
     cloud::FloatingIp,
-    domain::{NodeId, Ordinal},
+    domain::Ordinal,
     kafka::{BrokerView, MetadataMode},
     listeners::{
         dynamic,
@@ -56,44 +58,59 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         let text = "mode is Plan, so the deletion releases nothing and waits; set spec.mode to Apply";
         plan.problems.push(Problem::new(Reason::PlanOnly, text));
     }
-    withdraw(desired, observed, memory, &mut plan);
+    let withdrawn = withdraw(desired, observed, memory, &mut plan);
     match &desired.provider {
         WantedProvider::Static | WantedProvider::PodAddresses => {
-            if plan.actions.is_empty() && !plan.asks() && !blocked(&plan) {
+            if withdrawn && plan.actions.is_empty() && !plan.asks() && !blocked(&plan) {
                 plan.actions.push(Action::LetObjectGo);
             }
         }
         WantedProvider::OpenStack { .. } => match super::seen(desired, observed) {
-            Ok(cloud) => addresses(desired, observed, cloud, memory, now, &mut plan),
+            Ok(cloud) => addresses(desired, observed, cloud, memory, now, withdrawn, &mut plan),
             Err(problem) => {
                 plan.problems.push(problem);
                 plan.wake_in(SOON);
             }
         },
     }
+    if !withdrawn && plan.problems.is_empty() && !plan.asks() && !blocked(&plan) {
+        plan.problems.push(still_rolling(desired));
+    }
     plan
+}
+
+/// Nobody's address waits for it, but the object goes only when nothing of it is left.
+fn still_rolling(desired: &Desired) -> Problem {
+    let text = format!(
+        "StatefulSet {} still has the update strategy of the restarts for this object; it is returned when every pod is of the newest template, or by the patch in status.plan",
+        desired.stateful_set
+    );
+    Problem::new(Reason::Releasing, text)
 }
 
 fn blocked(plan: &Plan) -> bool {
     plan.brokers.values().any(|verdict| matches!(verdict, Verdict::Releasing(Some(_))))
 }
 
-/// Stage 1 and 2.
-fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut Plan) {
-    let Some(listener) = &desired.listener else { return };
-    let Some(set) = &observed.stateful_set else { return left_alone(desired, observed, plan) };
+/// Stage 1 and 2. True when nothing of the listener is left in the StatefulSet; of brokers their verdicts say that.
+fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut Plan) -> bool {
+    let Some(listener) = &desired.listener else { return true };
+    let Some(set) = &observed.stateful_set else {
+        left_alone(desired, observed, plan);
+        return true;
+    };
     let Some(kafka) = &observed.kafka else {
         plan.ask_kafka = true;
-        return;
+        return false;
     };
     let with_address = ownership::with_address(desired, observed);
     let ordinals: BTreeSet<Ordinal> = set.ordinals().chain(with_address.iter().copied()).collect();
-    match listener.rollout {
+    let done = match listener.rollout {
         // What an earlier `Dynamic` has stored would come back with a broker that restarts.
-        Rollout::Restart if withdraw_stored(listener, kafka, &ordinals, plan) => return,
+        Rollout::Restart if withdraw_stored(listener, kafka, &ordinals, plan) => return false,
         Rollout::Restart => rollback::plan(desired, listener, observed, memory, plan),
-        _ => rollout::given_up(desired, listener, observed, plan),
-    }
+        _ => given_up::plan(desired, listener, observed, plan),
+    };
     for ordinal in ordinals {
         if matches!(plan.brokers.get(&ordinal), Some(Verdict::Releasing(Some(_)))) || plan.ask_cluster {
             continue;
@@ -111,7 +128,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                             still_advertised(
                                 desired,
                                 observed,
-                                view.node,
+                                view,
                                 address,
                                 is_adopted(desired, observed, ordinal),
                             )
@@ -124,6 +141,9 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     && !may_have_had_one(desired, observed, memory, ordinal) =>
             {
                 None
+            }
+            Some(Err(_)) if memory.restarting(observed) == Some(ordinal) => {
+                Some(Problem::new(Reason::Releasing, "the broker restarts"))
             }
             Some(Err(error)) => Some(Problem::new(
                 Reason::ReleaseBlocked,
@@ -139,6 +159,7 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
         }
         plan.brokers.insert(ordinal, Verdict::Releasing(verdict));
     }
+    done
 }
 
 /// True when a broker has something stored: until it has not, every address stays.
@@ -199,16 +220,16 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
         Rollout::Manual if stays_bound(desired, observed, ordinal) => return None,
-        Rollout::Manual if pod.is_none() && !comes_back() => match may_store(desired, observed) {
+        Rollout::Auto | Rollout::Dynamic if may_store(desired, observed) => stored_comes_back(&name),
+        _ if pod.is_none() && !comes_back() => match may_store(desired, observed) {
             true => stored_comes_back(&name),
             false => return None,
         },
-        Rollout::Manual => {
+        _ => {
             format!(
                 "{name} cannot be asked what it advertises: it does not run; bring it up, or delete the StatefulSet"
             )
         }
-        Rollout::Auto | Rollout::Dynamic => stored_comes_back(&name),
     };
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
@@ -231,7 +252,9 @@ fn may_store(desired: &Desired, observed: &Observed) -> bool {
 /// A broker's file says the address: it tells it from its next start.
 fn in_file(desired: &Desired, observed: &Observed, address: &FloatingIp) -> Option<Problem> {
     let set = observed.stateful_set.as_ref().filter(|set| template::refers_to_files(&set.object))?;
-    in_template(desired, observed).then_some(())?;
+    // Files that came with another object's listener are that one's to empty.
+    let of = template::before(&set.object).ok().flatten().map(|before| before.listener);
+    of.is_none_or(|of| desired.listener.as_ref().is_some_and(|ours| ours.name == of)).then_some(())?;
     let pod = file::teller(observed.files.as_ref()?, address.address)?;
     let text = format!(
         "{pod} is to advertise {} from its next start, by its file in ConfigMap {}; set rollout: Restart, which takes it out, or whenDeleted: Retain",
@@ -257,28 +280,24 @@ fn is_adopted(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool 
     recorded == Some(true) || desired.chosen_addresses.contains_key(&ordinal)
 }
 
-/// The listener came into the pod template by us.
-fn in_template(desired: &Desired, observed: &Observed) -> bool {
-    let both = observed.stateful_set.as_ref().zip(desired.listener.as_ref());
-    both.is_some_and(|(set, listener)| template::is_ours(&set.object, &listener.name))
-}
-
 fn still_advertised(
     desired: &Desired,
     observed: &Observed,
-    node: NodeId,
+    view: &BrokerView,
     address: &str,
     adopted: bool,
 ) -> Problem {
     let listener = desired.listener.as_ref().map(|listener| listener.name.as_str()).unwrap_or_default();
     let by_restart = desired.listener.as_ref().is_some_and(|listener| listener.rollout == Rollout::Restart);
-    let way = match in_template(desired, observed) && !by_restart {
+    let stored = !dynamic::withdraw(view, listener).is_empty();
+    let way = match observed.in_template(listener) && !by_restart {
+        _ if stored => format!("set rollout: Dynamic, which takes the stored listener {listener} out"),
         true => format!("set rollout: Restart, which takes listener {listener} out"),
         false => format!("remove listener {listener} from its configuration and restart it"),
     };
     // One of the user's is unbound, whatever becomes of the others.
     let or = if adopted { "" } else { ", or set whenDeleted: Retain" };
-    let text = format!("broker {node} still advertises {address}; {way}{or}");
+    let text = format!("broker {} still advertises {address}; {way}{or}", view.node);
     Problem::new(Reason::ReleaseBlocked, text)
 }
 
@@ -297,6 +316,7 @@ fn addresses(
     cloud: &CloudView,
     memory: &Memory,
     now: Timestamp,
+    withdrawn: bool,
     plan: &mut Plan,
 ) {
     let holdings = Holdings::of(cloud, desired, observed);
@@ -317,7 +337,7 @@ fn addresses(
             let released = desired.retention.when_deleted == Retention::Delete;
             if let Some((teller, view)) = teller(observed, address).filter(|_| released) {
                 let text = address.address.to_string();
-                let problem = still_advertised(desired, observed, view.node, &text, false);
+                let problem = still_advertised(desired, observed, view, &text, false);
                 plan.brokers.insert(teller, Verdict::Releasing(Some(problem)));
                 plan.wake_in(SOON);
                 continue;
@@ -341,7 +361,7 @@ fn addresses(
     // What is held up has a verdict that says so, and everything else an action.
     if plan.actions.is_empty() && !plan.asks() && !blocked(plan) {
         plan.actions.extend(superfluous(&BTreeSet::new(), cloud, memory));
-        if plan.actions.is_empty() {
+        if withdrawn && plan.actions.is_empty() {
             finish(desired, observed, memory, now, plan);
         }
     }

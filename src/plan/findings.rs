@@ -58,6 +58,9 @@ impl Teller<'_> {
         if let Some(problem) = self.plan.problems.first() {
             return finding(problem);
         }
+        if let Some(problem) = self.failures.iter().find_map(|failure| failure.cause.problem()) {
+            return finding(&problem);
+        }
         if self.observed.own.deleting {
             let held_up = self.named(|verdict| match verdict {
                 Verdict::Releasing(Some(problem)) => Some(problem),
@@ -65,9 +68,6 @@ impl Teller<'_> {
             });
             let going = || Finding::plain(kind, Status::False, Reason::Releasing);
             return held_up.as_ref().map_or_else(going, finding);
-        }
-        if let Some(problem) = self.failures.iter().find_map(|failure| failure.cause.problem()) {
-            return finding(&problem);
         }
         if let Some(problem) = self.named(|verdict| match verdict {
             Verdict::Refused(problem) => Some(problem),

@@ -26,6 +26,7 @@ use super::{
     Action, Held, Outside, Plan, SOON, Verdict,
     desired::{Desired, WantedListener, WantedProvider},
     failure::problem_of_kafka,
+    given_up,
     memory::Memory,
     observed::{KafkaState, Observed},
     rollout::{self, Goal},
@@ -34,10 +35,7 @@ use crate::{
     api::{Rollout, conditions::Reason},
     domain::{Endpoint, NodeId, Ordinal},
     kafka::BrokerView,
-    listeners::{
-        dynamic::{self, Decision, Refusal, Surroundings, Wanted},
-        restart::template,
-    },
+    listeners::dynamic::{self, Decision, Refusal, Surroundings, Wanted},
 };
 
 /// Decides for every broker whose address leads to it.
@@ -118,7 +116,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     if let Some(listener) = &desired.listener {
         match listener.rollout {
             Rollout::Restart => rollout::plan(desired, listener, observed, memory, &goals, plan),
-            _ => rollout::given_up(desired, listener, observed, plan),
+            _ => drop(given_up::plan(desired, listener, observed, plan)),
         }
         foresee(desired, listener, plan);
     }
@@ -240,7 +238,7 @@ impl Broker<'_> {
                     self.show_settings(wanted, plan);
                 }
                 let text = match refusal {
-                    Refusal::NameTaken(_) if self.in_template() => format!(
+                    Refusal::NameTaken(_) if self.observed.in_template(&self.listener.name) => format!(
                         "listener {} is in the pod template since rollout: Restart, which alone changes what it advertises; set rollout: Restart",
                         self.listener.name
                     ),
@@ -281,12 +279,6 @@ impl Broker<'_> {
         }
     }
 
-    /// The listener came into the pod template by us.
-    fn in_template(&self) -> bool {
-        let set = self.observed.stateful_set.as_ref();
-        set.is_some_and(|set| template::is_ours(&set.object, &self.listener.name))
-    }
-
     /// A broker learns from the controller who is registered, itself included. After its pod moved, the controller was
     /// seen to try the former pod's address for 30 s (Kafka 2.8.2: name cached by the JVM, `controller.socket.timeout.ms`):
     /// a listener that is stored meanwhile cannot be confirmed, and would be taken back.
@@ -298,9 +290,16 @@ impl Broker<'_> {
         if dynamic::advertises(self.view, wanted) {
             return;
         }
-        self.show_settings(wanted, plan);
-        let text =
-            format!("add listener {} to the broker as status.plan shows, then restart it", wanted.name);
+        // A stored value hides what is in the broker's file.
+        let text = if dynamic::withdraw(self.view, &wanted.name).is_empty() {
+            self.show_settings(wanted, plan);
+            format!("add listener {} to the broker as status.plan shows, then restart it", wanted.name)
+        } else {
+            format!(
+                "listener {} is stored in Kafka, which hides what the broker's file says; set rollout: Dynamic, or delete it there with kafka-configs",
+                wanted.name
+            )
+        };
         plan.wait(self.ordinal, Reason::ManualStepsOutstanding, text);
     }
 

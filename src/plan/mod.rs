@@ -45,6 +45,7 @@ pub mod failure;
 mod findings;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod given_up;
 mod leftovers;
 mod limits;
 mod listeners;

@@ -19,6 +19,7 @@ use crate::{
         sighting::Seen,
         traffic::TrafficError,
     },
+    listeners::restart::template,
     plan::{PodIdentity, cost::Prices, usage::Sample},
 };
 
@@ -51,6 +52,11 @@ impl Observed {
     /// What the status says of a broker.
     pub fn recorded(&self, ordinal: Ordinal) -> Option<&BrokerStatus> {
         self.own.status.brokers.iter().find(|broker| broker.ordinal == ordinal.0)
+    }
+
+    /// This listener came into the pod template by us.
+    pub fn in_template(&self, listener: &str) -> bool {
+        self.stateful_set.as_ref().is_some_and(|set| template::is_ours(&set.object, listener))
     }
 
     /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+
 use super::{
-    Plan,
+    Action, Plan,
     observed::{KafkaState, Observed, StatefulSetView},
 };
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     kafka::BrokerView,
     listeners::restart::{
         gate::{self, Next},
-        template,
+        strategy,
     },
 };
 
@@ -23,11 +26,28 @@ pub fn outdated(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) ->
     revision.zip(pod).is_some_and(|(now, of_pod)| now != of_pod)
 }
 
-/// The first broker without a pod that stays and is of the newest template.
+/// The first broker without a pod that stays and is of the newest template; one that was scaled away and whose pod still
+/// ends may come back before it has.
 pub fn not_made(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
-    set.ordinals().find(|ordinal| {
+    set.ordinals().chain(observed.pods.keys().copied()).find(|ordinal| {
         let stays = observed.pods.get(ordinal).is_some_and(|pod| !pod.terminating);
         !stays || outdated(set, observed, *ordinal)
+    })
+}
+
+/// Of an older template because somebody holds the newest back, and not because of our roll.
+pub fn held_back(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
+    outdated(set, observed, ordinal) && !strategy::rolling(&set.object)
+}
+
+/// One that a restart would make of a template that its user's strategy `OnDelete` holds back; what the user can do.
+pub fn only_by_hand(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> Option<String> {
+    let only = held_back(set, observed, ordinal) && strategy::on_delete(&set.object);
+    only.then(|| {
+        format!(
+            "{}-{ordinal} is of an older pod template, which updateStrategy OnDelete holds back, and a restart would roll out the newest; delete the pod yourself when it may",
+            set.object.name_any()
+        )
     })
 }
 
@@ -44,14 +64,20 @@ pub fn kubernetes_is_at_work(set: &StatefulSetView, observed: &Observed) -> Opti
     if let Some(why) = not_taken_in(set) {
         return Some(why.to_owned());
     }
-    let held_back = template::partition(&set.object);
+    let held_back = strategy::partition(&set.object);
     let rolled = set.ordinals().skip(usize::try_from(held_back).unwrap_or(usize::MAX));
     let old = rolled.into_iter().find(|ordinal| outdated(set, observed, *ordinal));
-    old.filter(|_| !template::on_delete(&set.object)).map(|ordinal| {
+    old.filter(|_| !strategy::on_delete(&set.object)).map(|ordinal| {
         format!(
             "Kubernetes restarts the brokers for a new pod template; broker {ordinal} is next or under way"
         )
     })
+}
+
+/// Our roll is over: the StatefulSet has its user's strategy again.
+pub fn return_strategy(target: StatefulSet) -> Action {
+    let what = "return the update strategy to the StatefulSet".to_owned();
+    Action::ChangeTemplate { target: Box::new(target), what }
 }
 
 /// All brokers as the gate looks at them.

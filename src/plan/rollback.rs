@@ -3,15 +3,16 @@
 //! | seen | then |
 //! |---|---|
 //! | the template has the listener of another object | nothing of this one is in it |
+//! | `onDelete: Restore`, the template is not what it was, and somebody holds back one that is newer than some brokers | `RestartBlocked`: nothing is rolled out that somebody holds back |
 //! | `onDelete: Restore`, and the template is not what it was | one patch back |
 //! | `onDelete: Keep`, or nobody knows what the template was, and a broker's file advertises something | empty files: who restarts from now on advertises nothing more |
 //! | Kubernetes itself restarts brokers | wait |
 //! | the template refers to files, and there are none | write empty ones: no broker starts without |
-//! | a broker advertises from its start what its file or template no longer says | the gate says who restarts next |
+//! | a broker advertises from its start what its file or template no longer says | the gate says who restarts next; one whose user holds a newer template back by `OnDelete` is not restarted |
 //! | a broker does not answer | `ReleaseBlocked`: nobody knows what it advertises |
 //! | a broker does not exist | fine in KRaft mode: when it starts, it advertises nothing; else it may have a listener stored, and [`super::deletion`] waits for it |
-//! | our roll holds the update strategy | return it, once every pod is of the newest template; with Restore the annotation goes as well |
-//! | `onDelete: Restore`, and nothing refers to the ConfigMap | delete it |
+//! | our roll holds the update strategy | return it, once every pod is of the newest template; where nothing of ours is in the template, the annotation goes as well |
+//! | nothing of ours is in the template, and nothing refers to the ConfigMap | delete it |
 //! | otherwise | its address may go |
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -21,13 +22,16 @@ use super::{
     desired::{Desired, WantedListener},
     memory::Memory,
     observed::{KafkaState, Observed, PodView, StatefulSetView},
-    roll::{kubernetes_is_at_work, not_made, outdated, roll},
+    roll::{
+        held_back, kubernetes_is_at_work, not_made, not_taken_in, only_by_hand, outdated, return_strategy,
+        roll,
+    },
     rollout::fixed_entry,
 };
 use crate::{
     api::conditions::Reason,
     domain::Ordinal,
-    listeners::restart::{file, gate::Next, template},
+    listeners::restart::{file, gate::Next, strategy, template},
 };
 
 struct Road<'a> {
@@ -39,31 +43,32 @@ struct Road<'a> {
     memory: &'a Memory,
 }
 
-/// Decides the next step; a broker whose verdict is `Releasing(None)` afterwards advertises nothing of ours.
+/// Decides the next step; a broker whose verdict is `Releasing(None)` afterwards advertises nothing of ours. True when
+/// nothing is left to be done.
 pub fn plan(
     desired: &Desired,
     listener: &WantedListener,
     observed: &Observed,
     memory: &Memory,
     plan: &mut Plan,
-) {
-    let (Some(set), Some(kafka)) = (&observed.stateful_set, &observed.kafka) else { return };
+) -> bool {
+    let (Some(set), Some(kafka)) = (&observed.stateful_set, &observed.kafka) else { return true };
     let in_template = template::before(&set.object).ok().flatten();
     if in_template.is_some_and(|before| before.listener != listener.name) {
-        return;
+        return true;
     }
     let road = Road { desired, listener, set, kafka, observed, memory };
     for ordinal in set.ordinals() {
         plan.brokers.insert(ordinal, Verdict::Releasing(road.unknown(ordinal)));
     }
     if road.settings(plan) {
-        return;
+        return false;
     }
     if let Some(why) = kubernetes_is_at_work(set, observed) {
-        road.hold_all(&why, plan);
-        return;
+        road.hold_all(Reason::Releasing, &why, plan);
+        return false;
     }
-    road.restart(plan);
+    road.restart(plan)
 }
 
 impl<'a> Road<'a> {
@@ -86,11 +91,11 @@ impl<'a> Road<'a> {
         }
     }
 
-    fn hold_all(&self, text: &str, plan: &mut Plan) {
+    fn hold_all(&self, reason: Reason, text: &str, plan: &mut Plan) {
         for ordinal in self.set.ordinals() {
             let verdict = plan.brokers.entry(ordinal).or_insert(Verdict::Releasing(None));
             if *verdict == Verdict::Releasing(None) {
-                *verdict = Verdict::Releasing(Some(Problem::new(Reason::Releasing, text)));
+                *verdict = Verdict::Releasing(Some(Problem::new(reason, text)));
             }
         }
         plan.wake_in(SOON);
@@ -101,10 +106,23 @@ impl<'a> Road<'a> {
         if self.listener.restore && self.set.manager.is_none() {
             let before = template::restored(&self.set.object, self.desired.container.as_deref());
             if let Ok(Some(target)) = before {
+                if let Some(why) = not_taken_in(self.set) {
+                    self.hold_all(Reason::Releasing, why, plan);
+                    return true;
+                }
+                let held_back = |ordinal: &Ordinal| held_back(self.set, self.observed, *ordinal);
+                if let Some(ordinal) = self.set.ordinals().find(held_back) {
+                    let text = format!(
+                        "{}-{ordinal} is of an older pod template, and to take listener {} out would roll out the newest; let it be rolled out first (updateStrategy), or set onDelete: Keep",
+                        self.desired.stateful_set, self.listener.name
+                    );
+                    self.hold_all(Reason::RestartBlocked, &text, plan);
+                    return true;
+                }
                 let what = format!("take listener {} out of the pod template", self.listener.name);
                 plan.restarts = self.set.ordinals().count();
                 plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
-                self.hold_all("the pod template becomes what it was", plan);
+                self.hold_all(Reason::Releasing, "the pod template becomes what it was", plan);
                 return true;
             }
             if !template::refers_to_files(&self.set.object) {
@@ -122,28 +140,36 @@ impl<'a> Road<'a> {
         if differs {
             plan.restarts = self.set.ordinals().filter(|ordinal| self.due(*ordinal)).count();
             plan.actions.push(Action::WriteFiles { files: Box::new(files) });
-            self.hold_all("the listener is being withdrawn", plan);
+            self.hold_all(Reason::Releasing, "the listener is being withdrawn", plan);
         }
         differs
     }
 
     fn due(&self, ordinal: Ordinal) -> bool {
-        let old = template::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
+        let old = strategy::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
         let view = self.kafka.internal.get(&ordinal).and_then(|view| view.as_ref().ok());
-        // Without files the template itself states a name, which stays with it.
-        let by_file = self.files().is_some();
-        old || by_file && view.is_some_and(|view| fixed_entry(view, &self.listener.name).is_some())
+        let tells = view.is_some_and(|view| fixed_entry(view, &self.listener.name).is_some());
+        old || tells && self.ceases_by_restart()
     }
 
-    /// Why no further restart of this broker helps; who is of an older template restarts for that.
-    fn in_vain(&self, ordinal: Ordinal, pod: &PodView) -> Option<String> {
-        let old = outdated(self.set, self.observed, ordinal);
-        let rolls = old && template::on_delete(&self.set.object);
+    /// Files are empty by now. A name that the template itself states stays with it.
+    fn ceases_by_restart(&self) -> bool {
+        let container = self.desired.container.as_deref();
+        template::refers_to_files(&self.set.object)
+            || template::states_name(&self.set.object, container, &self.listener.name) == Ok(false)
+    }
+
+    /// Why this broker is not restarted; who is of an older template by our roll restarts for that.
+    fn refused(&self, ordinal: Ordinal, pod: &PodView) -> Option<String> {
+        if let Some(why) = only_by_hand(self.set, self.observed, ordinal) {
+            return Some(why);
+        }
+        let rolls = strategy::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
         if rolls || !self.memory.in_vain(ordinal, &pod.identity, None) {
             return None;
         }
         let name = &pod.identity.name;
-        Some(match old {
+        Some(match held_back(self.set, self.observed, ordinal) {
             true => format!(
                 "{name} is of an older pod template, which updateStrategy holds back; let it be rolled out"
             ),
@@ -151,11 +177,11 @@ impl<'a> Road<'a> {
         })
     }
 
-    fn restart(&self, plan: &mut Plan) {
+    fn restart(&self, plan: &mut Plan) -> bool {
         let roll = roll(self.set, self.observed, self.kafka, |ordinal| self.due(ordinal));
         plan.restarts = roll.due().count();
         let told = match roll.next(self.listener.allow_unavailable, plan) {
-            None => return,
+            None => return false,
             Some(Next::Done) => return self.finish(plan),
             Some(Next::Blocked(cause)) => {
                 let waited_for = self.memory.restarting(self.observed).is_some();
@@ -163,7 +189,7 @@ impl<'a> Road<'a> {
                 Problem::new(reason, cause)
             }
             Some(Next::Restart(ordinal)) => match self.observed.pods.get(&ordinal) {
-                Some(pod) => match self.in_vain(ordinal, pod) {
+                Some(pod) => match self.refused(ordinal, pod) {
                     Some(why) => Problem::new(Reason::RestartBlocked, why),
                     None => {
                         plan.actions.push(Action::Restart { ordinal, pod: pod.identity.clone(), goal: None });
@@ -173,37 +199,36 @@ impl<'a> Road<'a> {
                 None => Problem::new(Reason::Releasing, "the pod is being made"),
             },
         };
-        for ordinal in self.set.ordinals() {
-            let verdict = plan.brokers.entry(ordinal).or_insert(Verdict::Releasing(None));
-            if *verdict == Verdict::Releasing(None) {
-                *verdict = Verdict::Releasing(Some(told.clone()));
-            }
-        }
-        plan.wake_in(SOON);
+        self.hold_all(told.reason, &told.message, plan);
+        false
     }
 
-    fn finish(&self, plan: &mut Plan) {
-        let restored = self.listener.restore
-            && self.set.manager.is_none()
-            && !template::refers_to_files(&self.set.object);
-        let target = match restored {
+    fn finish(&self, plan: &mut Plan) -> bool {
+        let container = self.desired.container.as_deref();
+        let nothing_of_ours = self.set.manager.is_none()
+            && !template::refers_to_files(&self.set.object)
+            && template::restored(&self.set.object, container) == Ok(None);
+        let target = match nothing_of_ours {
             true => template::forgotten(&self.set.object),
-            false => template::strategy_returned(&self.set.object),
+            false => strategy::returned(&self.set.object),
         };
         if let Some(target) = target {
-            let missing = not_made(self.set, self.observed).filter(|_| template::rolling(&self.set.object));
+            let missing = not_made(self.set, self.observed).filter(|_| strategy::rolling(&self.set.object));
             if let Some(ordinal) = missing {
                 let text = format!(
                     "the update strategy is returned when every pod is of the newest template, and {}-{ordinal} is not; bring it up, or delete the StatefulSet",
                     self.desired.stateful_set
                 );
-                return self.hold_all(&text, plan);
+                self.hold_all(Reason::Releasing, &text, plan);
+            } else {
+                plan.actions.push(return_strategy(target));
+                self.hold_all(Reason::Releasing, "the update strategy is being returned", plan);
             }
-            let what = "return the update strategy to the StatefulSet".to_owned();
-            plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
-            self.hold_all("the update strategy is being returned", plan);
-        } else if let Some(files) = self.files().filter(|_| restored) {
+            return false;
+        }
+        if let Some(files) = self.files().filter(|_| nothing_of_ours) {
             plan.actions.push(Action::DeleteFiles { files: Box::new(files.clone()) });
         }
+        true
     }
 }

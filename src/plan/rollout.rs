@@ -28,7 +28,10 @@ use super::{
     listeners::still_told,
     memory::Memory,
     observed::{KafkaState, Observed, StatefulSetView},
-    roll::{Roll, kubernetes_is_at_work, not_made, not_taken_in, outdated, roll},
+    roll::{
+        Roll, held_back, kubernetes_is_at_work, not_made, not_taken_in, only_by_hand, outdated,
+        return_strategy, roll,
+    },
 };
 use crate::{
     api::conditions::Reason,
@@ -41,6 +44,7 @@ use crate::{
             dialect::NotUnderstood,
             file::{self, Advertised},
             gate::Next,
+            strategy,
             template::{self, State},
         },
         text::Listeners,
@@ -81,7 +85,7 @@ pub fn plan(
     let goals = &free;
     let map = kafka.protocol_map();
     let wanted = wanted(desired, listener, map.as_deref());
-    let by_file = wanted.host.is_none();
+    let by_file = road.by_file();
     if by_file && observed.files.as_ref().is_some_and(|files| !file::is_ours(files)) {
         let text = format!(
             "ConfigMap {} is not the operator's; rename it, the brokers' files need that name",
@@ -122,22 +126,31 @@ pub fn plan(
 
 /// What the template should have.
 fn wanted<'a>(desired: &Desired, listener: &'a WantedListener, map: Option<&'a str>) -> template::Wanted<'a> {
-    let only_pod_name = |host: &&String| {
-        host.contains("{podName}") && !host.contains("{ordinal}") && !host.contains("{nodeId}")
-    };
-    let host = listener.host_template.as_ref().filter(only_pod_name);
     template::Wanted {
         name: &listener.name,
         port: listener.port,
         protocol: listener.protocol.to_string(),
-        host: host.filter(|_| desired.advertised_hosts.is_empty()).map(String::as_str),
+        host: host(desired, listener),
         map,
     }
+}
+
+/// The name that the template itself can state for all brokers.
+fn host<'a>(desired: &Desired, listener: &'a WantedListener) -> Option<&'a str> {
+    let only_pod_name =
+        |host: &&str| host.contains("{podName}") && !host.contains("{ordinal}") && !host.contains("{nodeId}");
+    let host = listener.host_template.as_deref().filter(only_pod_name);
+    host.filter(|_| desired.advertised_hosts.is_empty())
 }
 
 impl Road<'_> {
     fn pod(&self, ordinal: Ordinal) -> String {
         format!("{}-{ordinal}", self.desired.stateful_set)
+    }
+
+    /// Each broker's own file says what it advertises.
+    fn by_file(&self) -> bool {
+        host(self.desired, self.listener).is_none()
     }
 
     /// The goals that may be pursued; `None`: none may. Kafka 4 accepts duplicates silently, so this is ours to check.
@@ -215,7 +228,7 @@ impl Road<'_> {
         goals: &BTreeMap<Ordinal, &Goal>,
         plan: &mut Plan,
     ) {
-        if reason == Reason::ManualStepsOutstanding && self.write_files(goals, plan) {
+        if reason == Reason::ManualStepsOutstanding && self.by_file() && self.write_files(goals, plan) {
             return;
         }
         // What our own roll would need besides is not the user's business.
@@ -264,11 +277,9 @@ impl Road<'_> {
             plan.wake_in(SOON);
             return true;
         }
-        // Those of our own sequence are of an older one because of us.
-        let ours = template::before(&self.set.object).ok().flatten().is_some();
-        let rolling = ours && template::on_delete(&self.set.object);
-        let old = self.set.ordinals().find(|ordinal| outdated(self.set, self.observed, *ordinal));
-        if let Some(ordinal) = old.filter(|_| !rolling) {
+        if let Some(ordinal) =
+            self.set.ordinals().find(|ordinal| held_back(self.set, self.observed, *ordinal))
+        {
             let text = format!(
                 "{} is of an older pod template; the listener comes into the template when all brokers are of the newest, so that nothing else is rolled out with it",
                 self.pod(ordinal)
@@ -357,7 +368,7 @@ impl Road<'_> {
             return plan.wake_in(SOON);
         }
         let due = |ordinal: Ordinal| {
-            let old = template::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
+            let old = strategy::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
             old || goals.get(&ordinal).is_some_and(|goal| !self.in_force(ordinal, goal))
         };
         let roll = roll(self.set, self.observed, self.kafka, due);
@@ -381,7 +392,10 @@ impl Road<'_> {
         let goal = goals.get(&ordinal).map(|goal| goal.endpoint.clone());
         let in_vain = self.memory.in_vain(ordinal, &pod.identity, goal.as_ref());
         let old = outdated(self.set, self.observed, ordinal);
-        let held_back = old && !template::on_delete(&self.set.object);
+        if let Some(text) = only_by_hand(self.set, self.observed, ordinal) {
+            return plan.wait(ordinal, Reason::RestartBlocked, text);
+        }
+        let held_back = held_back(self.set, self.observed, ordinal);
         if held_back && !self.binds(ordinal) {
             let text = format!(
                 "{} is of an older pod template without listener {}, which updateStrategy holds back; let it be rolled out",
@@ -420,7 +434,7 @@ impl Road<'_> {
                     let text = format!("{} restarts and is waited for: {cause}", self.pod(other));
                     plan.wait(ordinal, Reason::InProgress, text);
                 }
-                None => plan.wait(ordinal, Reason::RestartBlocked, cause),
+                None => plan.wait(ordinal, Reason::RestartBlocked, self.with_a_way_out(cause)),
             }
         }
         plan.restarts = roll.due().count();
@@ -428,19 +442,35 @@ impl Road<'_> {
         plan.wake_in(SOON);
     }
 
+    /// A broker that does not come up waits in our own roll for a template that would mend it.
+    fn with_a_way_out(&self, cause: &str) -> String {
+        let mut ordinals = self.set.ordinals().filter(|_| strategy::rolling(&self.set.object));
+        let broken = ordinals.find(|ordinal| {
+            let ready = self.observed.pods.get(ordinal).is_none_or(|pod| pod.ready || pod.terminating);
+            !ready && outdated(self.set, self.observed, *ordinal)
+        });
+        match broken {
+            Some(ordinal) => format!(
+                "{cause}; the pod template has changed since {} was made: delete that pod, and it is made of the newest",
+                self.pod(ordinal)
+            ),
+            None => cause.to_owned(),
+        }
+    }
+
     /// Nobody is due any more.
     fn finish(&self, plan: &mut Plan) {
-        if let Some(target) = template::strategy_returned(&self.set.object) {
+        if let Some(target) = strategy::returned(&self.set.object) {
             if not_made(self.set, self.observed).is_some() {
                 return plan.wake_in(SOON);
             }
-            let what = "return the update strategy to the StatefulSet".to_owned();
-            return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
+            return plan.actions.push(return_strategy(target));
         }
         for (ordinal, view) in &self.kafka.internal {
             let Ok(view) = view else { continue };
             let changes = dynamic::withdraw(view, &self.listener.name);
-            if !changes.is_empty() {
+            // One that has not restarted yet has no other listener than the stored one.
+            if !changes.is_empty() && fixed_entry(view, &self.listener.name).is_some() {
                 plan.wait(*ordinal, Reason::InProgress, "the stored settings are deleted");
                 plan.actions.push(Action::Withdraw { ordinal: *ordinal, node: view.node, changes });
             }
@@ -448,32 +478,8 @@ impl Road<'_> {
     }
 }
 
-/// The user wants the listener another way now, or not at all, while our roll still holds the update strategy. It is
-/// returned when that restarts nobody; else Kubernetes would restart brokers without looking, so the user has the word.
-pub fn given_up(desired: &Desired, listener: &WantedListener, observed: &Observed, plan: &mut Plan) {
-    let Some(set) = &observed.stateful_set else { return };
-    let ours = template::is_ours(&set.object, &listener.name);
-    let Some(target) = ours.then(|| template::strategy_returned(&set.object)).flatten() else { return };
-    if not_taken_in(set).is_some() {
-        return plan.wake_in(SOON);
-    }
-    if !set.ordinals().any(|ordinal| outdated(set, observed, ordinal)) {
-        if not_made(set, observed).is_some() {
-            return plan.wake_in(SOON);
-        }
-        let what = "return the update strategy to the StatefulSet".to_owned();
-        return plan.actions.push(Action::ChangeTemplate { target: Box::new(target), what });
-    }
-    let text = format!(
-        "the restarts for listener {} are not wanted any more and were not finished, and updateStrategy of StatefulSet {} is still OnDelete; status.plan shows the patch that returns it, after which Kubernetes restarts the brokers of the older template",
-        listener.name, desired.stateful_set
-    );
-    plan.warnings.push(Problem::new(Reason::ManualStepsOutstanding, text));
-    plan.outstanding.push(patch_in_words(desired, set, &target));
-}
-
 /// What a user would type.
-fn patch_in_words(desired: &Desired, set: &StatefulSetView, target: &StatefulSet) -> String {
+pub fn patch_in_words(desired: &Desired, set: &StatefulSetView, target: &StatefulSet) -> String {
     let patch = serde_json::to_string(&patch(&set.object, target)).unwrap_or_default();
     let patch = patch.replace('\'', r"'\''");
     let (namespace, name) = (&desired.key.namespace, &desired.stateful_set);

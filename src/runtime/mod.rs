@@ -16,7 +16,7 @@ use crate::{
     domain::{AccessKey, ClusterId, ErrorClass},
     kafka::admin::TcpBrokers,
     kubernetes::{
-        Kubernetes, KubernetesError,
+        Kubernetes, KubernetesError, KubernetesFault,
         api::{KubeApi, client},
     },
     observe::{Observer, Settings},
@@ -50,6 +50,8 @@ const WORKERS: usize = 8;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 /// Between tries to reach the API server at the start.
 const START: Duration = Duration::from_secs(2);
+/// How long a right that is missing at the start is waited for.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// Runs the operator.
 #[derive(Args, Clone, Debug)]
@@ -194,7 +196,8 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
 }
 
 /// Identity of this cluster in owner markers. Waits for an API server that cannot be reached: who exits instead is
-/// started again later and later. An error: the right to read it is missing.
+/// started again later and later. An error: the right to read it is missing, and was not only missing because the API
+/// server has just started and has not read its roles yet.
 async fn cluster(
     args: &RunArgs,
     kubernetes: &dyn Kubernetes,
@@ -203,10 +206,15 @@ async fn cluster(
     if let Some(id) = &args.cluster_id {
         return Ok(ClusterId::new(id));
     }
+    let refused_until = clock.monotonic() + REFUSED;
     loop {
         match kubernetes.cluster_uid().await {
             Ok(uid) => return Ok(ClusterId::new(uid.as_str())),
-            Err(error) if error.class() == ErrorClass::Transient => {
+            Err(error)
+                if error.class() == ErrorClass::Transient
+                    || matches!(error.fault, KubernetesFault::Forbidden(_))
+                        && clock.monotonic() < refused_until =>
+            {
                 tracing::warn!(%error, "waiting for the API server");
                 clock.sleep(START).await;
             }

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kafka_external_access::{
     api::BrokerState,
-    listeners::restart::template::{BEFORE, rolling},
+    listeners::restart::{strategy::rolling, template::BEFORE},
 };
 use kube::{
     Api, Client,

@@ -41,7 +41,10 @@ pub fn kubeconfig(lab: &Lab) -> PathBuf {
         user.impersonate = Some(account());
     }
     let text = serde_saphyr::to_string(&config).expect("a kubeconfig is YAML");
-    fs::write(&file, text).expect("the lab's state can be written");
+    // Another replica may read it in this moment.
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("the lab's state can be written");
+    fs::rename(&new, &file).expect("the lab's state can be written");
     file
 }
 

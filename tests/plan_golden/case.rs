@@ -24,6 +24,7 @@ use kafka_external_access::{
     },
     listeners::restart::{
         file::{self, Advertised},
+        strategy,
         template::{self, State},
     },
     plan::{
@@ -65,7 +66,7 @@ pub struct Case {
     manager: Option<String>,
     #[serde(default)]
     host_network: bool,
-    /// `gone`, `no-ip`, `terminating`, `unready`, `alone`, for the others a running pod.
+    /// `gone`, `no-ip`, `terminating`, `unready`, `alone`, `alone-terminating`, for the others a running pod.
     #[serde(default)]
     pods: BTreeMap<u32, String>,
     /// `none`, `two`, `foreign`, `unprotected`; for the others one port.
@@ -85,18 +86,21 @@ pub struct Case {
     status: KafkaExternalAccessStatus,
     #[serde(default)]
     others: Vec<Other>,
-    /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
+    /// `plain`, `ours`, `kraft`, `kraft-ours`, `kraft-other`, `kraft-name`, `pod-address`, `name-taken`, `port-taken`, `shadowed`, `odd`, `tls`, `sasl`, `down`; none: not asked.
     kafka: Option<BTreeMap<u32, String>>,
     /// `ours`, `rolling`, `unseen`, `reverted`, `restored`, `bitnami`, `unmarked` (ours, and the annotation is lost), `of-another`, `staged`, `taken-over`
     /// (the listener of another object is in it); else as the user wrote it.
     #[serde(default)]
     template: String,
-    /// `empty`, `right`, `foreign` (a ConfigMap of the user's); else there are none.
+    /// `empty`, `right`, `right-3` (of three brokers, however many there are), `foreign` (a ConfigMap of the user's); else there are none.
     #[serde(default)]
     files: String,
     /// Pods of an older template.
     #[serde(default)]
     old: Vec<u32>,
+    /// The user's own update strategy is `OnDelete`.
+    #[serde(default)]
+    on_delete: bool,
     /// `healthy`, `tight`, `behind`, `careless`, `refused`; else not asked.
     #[serde(default)]
     cluster: String,
@@ -361,9 +365,10 @@ impl Case {
         }
     }
 
-    /// Ordinals of the pods that exist; `alone` names those that live without the StatefulSet.
+    /// Ordinals of the pods that exist; `alone` names those that live without the StatefulSet, or although it is smaller.
     fn running(&self) -> Vec<u32> {
-        let alone = self.pods.iter().filter(|(_, kind)| *kind == "alone").map(|(ordinal, _)| *ordinal);
+        let alone =
+            self.pods.iter().filter(|(_, kind)| kind.starts_with("alone")).map(|(ordinal, _)| *ordinal);
         (0..self.replicas.unwrap_or(0)).chain(alone).collect()
     }
 
@@ -375,7 +380,7 @@ impl Case {
             node: Some("node".into()),
             ip: (kind != "no-ip").then(|| ip(ordinal)),
             node_ip: Some([10, 0, 0, 10].into()),
-            terminating: kind == "terminating",
+            terminating: kind.ends_with("terminating"),
             ready: kind != "unready",
             revision: Some(if self.old.contains(&ordinal) { "old" } else { "new" }.to_owned()),
         };
@@ -530,7 +535,11 @@ impl Case {
                 "template": {"spec": {"containers": [{"name": "kafka", "env": env}]}}},
             "status": {"replicas": replicas, "observedGeneration": if self.template == "unseen" { 1 } else { 2 }, "updateRevision": "new"},
         });
-        let plain: StatefulSet = serde_json::from_value(plain).expect("a StatefulSet");
+        let mut plain: StatefulSet = serde_json::from_value(plain).expect("a StatefulSet");
+        if self.on_delete {
+            let strategy = serde_json::from_value(json!({"type": "OnDelete"})).expect("a strategy");
+            plain.spec.get_or_insert_default().update_strategy = Some(strategy);
+        }
         let wanted = template::Wanted {
             name: &listener.name,
             port: listener.port,
@@ -543,7 +552,7 @@ impl Case {
             other => panic!("{other:?}"),
         };
         let changed = || changed_for(&wanted);
-        let returned = || template::strategy_returned(&changed()).expect("its strategy was held");
+        let returned = || strategy::returned(&changed()).expect("its strategy was held");
         match self.template.as_str() {
             "" | "bitnami" => plain,
             "rolling" | "unseen" => changed(),
@@ -559,7 +568,7 @@ impl Case {
             }
             "of-another" => {
                 let other = template::Wanted { name: "OTHER", port: 9095, ..wanted.clone() };
-                template::strategy_returned(&changed_for(&other)).expect("its strategy was held")
+                strategy::returned(&changed_for(&other)).expect("its strategy was held")
             }
             // The user lets two brokers wait for the newest template: afterwards, or while our roll held the strategy.
             "staged" | "taken-over" => {
@@ -593,6 +602,7 @@ impl Case {
                 Some(ConfigMap { data, ..file::empty(&set, None) })
             }
             "right" => Some(file::wanted(&set, None, &(0..self.replicas?).map(entry).collect())),
+            "right-3" => Some(file::wanted(&set, None, &(0..3).map(entry).collect())),
             other => panic!("unknown files {other}"),
         }
     }
@@ -720,9 +730,12 @@ impl Case {
                 mode: MetadataMode::Migrating,
                 ..self.view(ordinal, [Some(both), Some(&ours), Some(both_map)])
             },
-            kind @ ("kraft-ours" | "kraft-other") => {
-                let outside =
-                    if kind == "kraft-ours" { self.outside(ordinal) } else { "203.0.113.99".to_owned() };
+            kind @ ("kraft-ours" | "kraft-other" | "kraft-name") => {
+                let outside = match kind {
+                    "kraft-ours" => self.outside(ordinal),
+                    "kraft-name" => format!("kafka-{ordinal}.example.com"),
+                    _ => "203.0.113.99".to_owned(),
+                };
                 let advertised = format!("{internal},EXTERNAL://{outside}:9094");
                 let fixed = [
                     "INTERNAL://:9092,EXTERNAL://:9094",

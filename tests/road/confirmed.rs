@@ -91,6 +91,12 @@ async fn the_files_say_nothing_any_more_where_the_template_stays() {
         file,
         "# Written by kafka-external-access. The broker reads it when it starts.\nexternal=,EXTERNAL://203.0.113.10:9094\n",
     );
+    let volume =
+        parsed(json!({"name": "kafka-external-access", "configMap": {"name": "kafka-external-access"}}));
+    world.kubernetes.edit_stateful_set("kafka", |set| {
+        let pod = set.spec.get_or_insert_default().template.spec.get_or_insert_default();
+        pod.volumes.get_or_insert_default().push(volume);
+    });
     world.kubernetes.edit_stateful_set("kafka", |set| {
         set.status.get_or_insert_default().observed_generation = set.metadata.generation;
     });

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `dialect.rs` | where a container states Kafka's settings, and how one is changed there |
 //! | `template.rs` | the pod template with our listener, the one before it, and the patch between two |
+//! | `strategy.rs` | the update strategy while our roll runs |
 //! | `file.rs` | the ConfigMap with what each broker advertises, read by the broker when it starts |
 //! | `gate.rs` | which broker may restart now |
 
 pub mod dialect;
 pub mod file;
 pub mod gate;
+pub mod strategy;
 pub mod template;

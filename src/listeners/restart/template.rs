@@ -7,7 +7,7 @@
 //! | `advertised.listeners`, addresses | what was there, and a reference to the broker's file, whose value brings its own comma |
 //! | `advertised.listeners`, names of `{podName}` only | what was there, and `,NAME://$(POD_NAME)...:port`: no file, no restart when an address changes |
 //! | `config.providers` | our own alias behind what was there |
-//! | update strategy | `OnDelete` while our roll runs; what was there is in annotation `kafkaaccess.dev/before` |
+//! | update strategy | `OnDelete` while our roll runs; what was there, also where it is the same, is in annotation `kafkaaccess.dev/before` |
 //!
 //! What was there is opaque text: only what is ours is ever added, replaced or taken out.
 
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     dialect::{NotUnderstood, Settings},
-    file,
+    file, strategy,
 };
 use crate::listeners::text::ProtocolMap;
 
@@ -34,7 +34,6 @@ const ALIAS: &str = "kea";
 const VOLUME: &str = "kafka-external-access";
 const PROVIDER: &str = "org.apache.kafka.common.config.provider.FileConfigProvider";
 const POD_NAME: &str = "POD_NAME";
-const ON_DELETE: &str = "OnDelete";
 
 const LISTENERS: &str = "listeners";
 const ADVERTISED: &str = "advertised.listeners";
@@ -128,7 +127,7 @@ pub fn state(
         settings: was,
         pod_name_added: pod_name.1,
     });
-    hold_strategy(&mut target, kept);
+    strategy::hold(&mut target, kept);
     let target = Box::new(target);
     Ok(if reverted { State::Reverted(target) } else { State::Change(target) })
 }
@@ -154,14 +153,16 @@ pub fn states_roles(set: &StatefulSet, container: Option<&str>) -> bool {
     settings.is_some_and(|settings| matches!(settings.get("process.roles"), Ok(Some(_))))
 }
 
-/// Our roll is over: the update strategy is the user's again. `None`: it is so already.
-pub fn strategy_returned(set: &StatefulSet) -> Option<StatefulSet> {
-    let mut kept = before(set).ok().flatten()?;
-    let strategy = kept.strategy.take()?;
-    let mut target = set.clone();
-    target.spec.get_or_insert_default().update_strategy = Some(strategy);
-    annotate(&mut target, Some(&kept));
-    Some(target)
+/// The template itself states the name that brokers advertise, so they have it again after each restart.
+pub fn states_name(
+    set: &StatefulSet,
+    container: Option<&str>,
+    listener: &str,
+) -> Result<bool, NotUnderstood> {
+    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let pod = pod.ok_or_else(no_template)?;
+    let settings = Settings::of(&pod.containers[broker(pod, container)?])?;
+    Ok(entry_of(&stated(&settings, ADVERTISED)?, listener).is_some())
 }
 
 /// The StatefulSet as it was before us, with `OnDelete` until its brokers have restarted. `None`: it has nothing of ours.
@@ -192,14 +193,14 @@ pub fn restored(set: &StatefulSet, container: Option<&str>) -> Result<Option<Sta
     if target == *set {
         return Ok(None);
     }
-    hold_strategy(&mut target, kept);
+    strategy::hold(&mut target, kept);
     Ok(Some(target))
 }
 
 /// The last trace of us on the StatefulSet goes: strategy and annotation. `None`: there is none.
 pub fn forgotten(set: &StatefulSet) -> Option<StatefulSet> {
     set.annotations().contains_key(BEFORE).then(|| {
-        let mut target = strategy_returned(set).unwrap_or_else(|| set.clone());
+        let mut target = strategy::returned(set).unwrap_or_else(|| set.clone());
         annotate(&mut target, None);
         target
     })
@@ -211,35 +212,7 @@ pub fn refers_to_files(set: &StatefulSet) -> bool {
     pod.is_some_and(|pod| pod.volumes.iter().flatten().any(|volume| volume.name == VOLUME))
 }
 
-/// Our roll holds the update strategy.
-pub fn rolling(set: &StatefulSet) -> bool {
-    before(set).ok().flatten().is_some_and(|kept| kept.strategy.is_some())
-}
-
-/// Kubernetes restarts nothing by itself.
-pub fn on_delete(set: &StatefulSet) -> bool {
-    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    strategy.and_then(|strategy| strategy.type_.as_deref()) == Some(ON_DELETE)
-}
-
-/// How many brokers, counted from the first, Kubernetes leaves as they are.
-pub fn partition(set: &StatefulSet) -> u32 {
-    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition);
-    partition.and_then(|partition| u32::try_from(partition).ok()).unwrap_or(0)
-}
-
-fn hold_strategy(target: &mut StatefulSet, mut kept: Before) {
-    if !on_delete(target) {
-        let spec = target.spec.get_or_insert_default();
-        let on_delete = StatefulSetUpdateStrategy { type_: Some(ON_DELETE.to_owned()), rolling_update: None };
-        kept.strategy =
-            spec.update_strategy.replace(on_delete).or(Some(StatefulSetUpdateStrategy::default()));
-    }
-    annotate(target, Some(&kept));
-}
-
-fn annotate(target: &mut StatefulSet, kept: Option<&Before>) {
+pub(super) fn annotate(target: &mut StatefulSet, kept: Option<&Before>) {
     match kept.and_then(|kept| serde_json::to_string(kept).ok()) {
         Some(text) => target.annotations_mut().insert(BEFORE.to_owned(), text),
         None => target.annotations_mut().remove(BEFORE),
@@ -248,7 +221,11 @@ fn annotate(target: &mut StatefulSet, kept: Option<&Before>) {
 
 fn pod_mut(set: &mut StatefulSet) -> Result<&mut PodSpec, NotUnderstood> {
     let spec = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
-    spec.ok_or_else(|| NotUnderstood("the StatefulSet has no pod template".to_owned()))
+    spec.ok_or_else(no_template)
+}
+
+fn no_template() -> NotUnderstood {
+    NotUnderstood("the StatefulSet has no pod template".to_owned())
 }
 
 /// The named container, else the one whose settings are understood. Of the one that is Kafka's it is told why not.
@@ -583,16 +560,16 @@ mod tests {
             let with = patched(&before, &changed(&before, &external()));
             assert_eq!(state(&with, None, &external()), Ok(State::InShape), "{with:?}");
             assert_eq!(value(&with, LISTENERS), "I://:9092,EXTERNAL://:9094");
-            assert!(on_delete(&with) && rolling(&with));
-            let rolled = patched(&with, &strategy_returned(&with).expect("it was held"));
+            assert!(strategy::on_delete(&with) && strategy::rolling(&with));
+            let rolled = patched(&with, &strategy::returned(&with).expect("it was held"));
             assert_eq!(
                 rolled.spec.as_ref().map(|spec| &spec.update_strategy),
                 before.spec.as_ref().map(|spec| &spec.update_strategy)
             );
-            assert!(!rolling(&rolled) && strategy_returned(&rolled).is_none());
+            assert!(!strategy::rolling(&rolled) && strategy::returned(&rolled).is_none());
             let back = restored(&rolled, None).expect("understood").expect("it has something of ours");
             let back = patched(&rolled, &back);
-            assert!(rolling(&back) && restored(&back, None) == Ok(None));
+            assert!(strategy::rolling(&back) && restored(&back, None) == Ok(None));
             let forgotten = patched(&back, &forgotten(&back).expect("the annotation is there"));
             let spec = |set: &StatefulSet| serde_json::to_string(&set.spec).expect("JSON");
             assert_eq!(spec(&forgotten), spec(&before));
@@ -666,7 +643,7 @@ mod tests {
     fn what_somebody_adds_beside_ours_stays_in_its_place_and_outlives_us() {
         let map = ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "I:PLAINTEXT");
         let with = changed(&environment(&[map]), &external());
-        let with = strategy_returned(&with).expect("it was held");
+        let with = strategy::returned(&with).expect("it was held");
         let behind = |text: &str| format!("{text},ADMIN://:9095");
         let with = edited(&with, "KAFKA_LISTENERS", behind);
         let with = edited(&with, "KAFKA_ADVERTISED_LISTENERS", |text| format!("{text},ADMIN://a:9095"));
