@@ -32,6 +32,7 @@ use super::{
     desired::{Desired, WantedListener, WantedProvider},
     given_up,
     limits::superfluous,
+    listeners::name,
     memory::{self, Memory},
     observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
@@ -123,17 +124,17 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     plan.actions.push(Action::Withdraw { ordinal, node: view.node, changes });
                     Some(Problem::new(Reason::Releasing, "the listener is being withdrawn"))
                 } else {
-                    told(observed, view, ordinal).filter(|_| !stays_bound(desired, observed, ordinal)).map(
-                        |address| {
+                    told(desired, listener, observed, view, ordinal)
+                        .filter(|_| !stays_bound(desired, observed, ordinal))
+                        .map(|address| {
                             still_advertised(
                                 desired,
                                 observed,
                                 view,
-                                address,
+                                &address,
                                 is_adopted(desired, observed, ordinal),
                             )
-                        },
-                    )
+                        })
                 }
             }
             Some(Err(_)) | None
@@ -264,10 +265,21 @@ fn in_file(desired: &Desired, observed: &Observed, address: &FloatingIp) -> Opti
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
 
-/// The address that is recorded for the broker, where it advertises it.
-fn told<'a>(observed: &'a Observed, view: &BrokerView, ordinal: Ordinal) -> Option<&'a str> {
-    let address = observed.recorded(ordinal)?.address.as_deref();
-    address.filter(|address| dynamic::names_host(view, address))
+/// The address that is recorded for the broker, or the name for it, where it advertises that. With `Restart` a name may
+/// stay in the template, as the user wants it.
+fn told(
+    desired: &Desired,
+    listener: &WantedListener,
+    observed: &Observed,
+    view: &BrokerView,
+    ordinal: Ordinal,
+) -> Option<String> {
+    let address = observed.recorded(ordinal)?.address.clone()?;
+    let name = match listener.rollout {
+        Rollout::Restart => None,
+        _ => name(desired, listener, ordinal, view.node),
+    };
+    [Some(address), name].into_iter().flatten().find(|host| dynamic::names_host(view, host))
 }
 
 /// What was allocated for the broker is kept as it is bound, so nobody else gets it whoever advertises it.

@@ -29,6 +29,7 @@ use super::{
     given_up,
     memory::Memory,
     observed::{KafkaState, Observed},
+    roll::outdated,
     rollout::{self, Goal},
 };
 use crate::{
@@ -179,6 +180,14 @@ pub fn address(outside: &Outside) -> Ipv4Addr {
     }
 }
 
+/// The name that the user wants clients to be told instead of the address.
+pub fn name(desired: &Desired, listener: &WantedListener, ordinal: Ordinal, node: NodeId) -> Option<String> {
+    let template = desired.advertised_hosts.get(&ordinal).or(listener.host_template.as_ref())?;
+    let pod = format!("{}-{ordinal}", desired.stateful_set);
+    let name = template.replace("{ordinal}", &ordinal.to_string()).replace("{nodeId}", &node.to_string());
+    Some(name.replace("{podName}", &pod))
+}
+
 fn wanted<'a>(
     desired: &Desired,
     listener: &'a WantedListener,
@@ -186,14 +195,8 @@ fn wanted<'a>(
     node: NodeId,
     outside: &Outside,
 ) -> Wanted<'a> {
-    let template = desired.advertised_hosts.get(&ordinal).or(listener.host_template.as_ref());
-    let host = match template {
-        Some(template) => template
-            .replace("{ordinal}", &ordinal.to_string())
-            .replace("{nodeId}", &node.to_string())
-            .replace("{podName}", &format!("{}-{ordinal}", desired.stateful_set)),
-        None => address(outside).to_string(),
-    };
+    let name = name(desired, listener, ordinal, node);
+    let host = name.unwrap_or_else(|| address(outside).to_string());
     Wanted {
         name: &listener.name,
         port: listener.port,
@@ -242,6 +245,9 @@ impl Broker<'_> {
                         "listener {} is in the pod template since rollout: Restart, which alone changes what it advertises; set rollout: Restart",
                         self.listener.name
                     ),
+                    Refusal::NameTaken(_) if self.is_outdated() => format!(
+                        "{refusal}, and its pod is of an older pod template; let it be rolled out (updateStrategy), or delete the pod yourself"
+                    ),
                     _ => refusal.to_string(),
                 };
                 plan.refuse(self.ordinal, reason(&refusal), text);
@@ -284,6 +290,11 @@ impl Broker<'_> {
     /// a listener that is stored meanwhile cannot be confirmed, and would be taken back.
     fn unheard_of(&self) -> bool {
         !self.view.advertised.contains_key(&self.view.node)
+    }
+
+    fn is_outdated(&self) -> bool {
+        let set = self.observed.stateful_set.as_ref();
+        set.is_some_and(|set| outdated(set, self.observed, self.ordinal))
     }
 
     fn manual(self, wanted: &Wanted<'_>, plan: &mut Plan) {

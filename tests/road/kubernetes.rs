@@ -54,6 +54,8 @@ struct State {
     leases: BTreeMap<String, Lease>,
     /// A budget stands against every eviction.
     protected: bool,
+    /// Pods that are deleted stay until somebody says that they have ended.
+    ends_slowly: bool,
     events: Vec<Event>,
     stats: BTreeMap<String, NodeStats>,
     serial: u64,
@@ -154,6 +156,20 @@ impl ApiServer {
     /// Whether a budget stands against every eviction.
     pub fn protect(&self, protected: bool) {
         self.lock().protected = protected;
+    }
+
+    /// Whether pods that are deleted stay until [`Self::pod_has_ended`].
+    pub fn end_slowly(&self, ends_slowly: bool) {
+        self.lock().ends_slowly = ends_slowly;
+    }
+
+    /// The kubelet has seen this pod end.
+    pub fn pod_has_ended(&self, name: &str, uid: &str) {
+        let mut state = self.lock();
+        if state.pods.get(name).is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)) {
+            state.pods.remove(name);
+            state.changes += 1;
+        }
     }
 
     /// Somebody writes the object and not its status: what the new one says of the status is dropped.
@@ -286,9 +302,7 @@ impl ApiServer {
     }
 
     pub fn delete_pod(&self, name: &str) {
-        let mut state = self.lock();
-        state.pods.remove(name);
-        state.changes += 1;
+        self.lock().delete_pod(name);
     }
 
     pub fn put_secret(&self, mut secret: Secret) {
@@ -345,6 +359,22 @@ impl ApiServer {
 }
 
 impl State {
+    /// It goes, or begins to.
+    fn delete_pod(&mut self, name: &str) {
+        let now = self.now;
+        match self.pods.get(name) {
+            Some(_) if !self.ends_slowly => drop(self.pods.remove(name)),
+            Some(pod) if pod.metadata.deletion_timestamp.is_none() => {
+                let mut pod = pod.clone();
+                pod.metadata.deletion_timestamp = Some(Time(now));
+                self.stamp(&mut pod.metadata);
+                self.pods.insert(name.to_owned(), pod);
+            }
+            _ => return,
+        }
+        self.changes += 1;
+    }
+
     /// Objects that are deleted and held by nobody go.
     fn sweep(&mut self) {
         let stays = |metadata: &ObjectMeta| {
@@ -501,8 +531,7 @@ impl Kubernetes for ApiServer {
             }
             Some(_) => {}
         }
-        state.pods.remove(name);
-        state.changes += 1;
+        state.delete_pod(name);
         Ok(())
     }
 

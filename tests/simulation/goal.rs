@@ -93,7 +93,7 @@ impl World {
         };
         let view = self.kafka.describe(&target).now_or_never()?;
         let Ok(view) = view else { return Some(format!("{address}: {view:?}")) };
-        let wanted = Endpoint { host: address.to_string(), port: 9094 };
+        let wanted = Endpoint { host: self.setup.host(ordinal, address), port: 9094 };
         if view.node != node(ordinal) || view.advertised.get(&view.node) != Some(&wanted) {
             return Some(format!("{address} should lead to broker {ordinal}, and says {view:?}"));
         }
@@ -117,7 +117,11 @@ impl World {
         if let Some(left) = left {
             return Some(format!("I4: {left:?} is left"));
         }
-        if self.setup.listener == Listener::Auto && !self.ledger().went_without_set {
+        let (without_set, may_tell) = {
+            let ledger = self.ledger();
+            (ledger.went_without_set, ledger.brokers_may_tell)
+        };
+        if self.setup.listener == Listener::Auto && !without_set && !may_tell {
             let stored = (0..8).find(|ordinal| !self.kafka.stored(node(*ordinal)).is_empty());
             if let Some(ordinal) = stored.filter(|ordinal| self.is_up(*ordinal)) {
                 return Some(format!("settings are left at broker {ordinal}"));

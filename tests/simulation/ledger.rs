@@ -22,8 +22,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kafka_external_access::{
     api::{
-        BrokerState, BrokerStatus, FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus,
-        REPLACE_ANNOTATION,
+        BrokerState, BrokerStatus, FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus, Listener,
+        OnDelete, REPLACE_ANNOTATION, Retention, Rollout,
     },
     cloud::{Change, FloatingIp, NewFloatingIp},
     domain::{Marker, OwnerMarker},
@@ -52,7 +52,7 @@ pub struct Ledger {
     /// Lists that were not true.
     pub disturbed: u32,
     /// Objects that exist, by UID.
-    objects: BTreeSet<String>,
+    objects: BTreeMap<String, Parting>,
     /// Addresses that a status has told, by object and broker.
     told: BTreeMap<(String, u32), BTreeSet<String>>,
     /// Since when the StatefulSet is there.
@@ -61,6 +61,8 @@ pub struct Ledger {
     chosen: BTreeMap<Ipv4Addr, Duration>,
     /// An object or an address was let go while there was no StatefulSet: nobody could take out what brokers have stored.
     pub went_without_set: bool,
+    /// An object ended that lets brokers go on telling their addresses.
+    pub brokers_may_tell: bool,
     /// Since when the Secret is there and nobody holds it.
     secret_unheld_since: Option<Duration>,
     /// Successful writes, by name.
@@ -72,6 +74,29 @@ pub fn owned(description: &str) -> Option<OwnerMarker> {
     match Marker::parse(description) {
         Some(Marker::Owned(marker)) if marker.cluster.as_str() == CLUSTER => Some(marker),
         _ => None,
+    }
+}
+
+/// What an object leaves when it goes.
+struct Parting {
+    /// The pod template becomes what it was.
+    restores: bool,
+    /// Brokers may go on telling addresses, which stay bound.
+    brokers_may_tell: bool,
+}
+
+impl Parting {
+    fn of(object: &KafkaExternalAccess) -> Self {
+        let listener = object.spec.listener.as_ref();
+        let restores = |listener: &Listener| {
+            listener.rollout == Rollout::Restart && listener.on_delete == OnDelete::Restore
+        };
+        let addresses = object.spec.addresses.as_ref();
+        let retains = addresses.is_some_and(|a| a.retention_policy.when_deleted == Retention::Retain);
+        Self {
+            restores: listener.is_some_and(restores),
+            brokers_may_tell: retains && listener.is_some_and(|l| l.rollout == Rollout::Manual),
+        }
     }
 }
 
@@ -113,18 +138,28 @@ impl Ledger {
                 let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
                 self.chosen.extend(chosen.map(|address| (address, now)));
             }
-            objects.values().filter_map(|object| object.metadata.uid.clone()).collect()
+            objects
+                .values()
+                .filter_map(|object| Some((object.metadata.uid.clone()?, Parting::of(object))))
+                .collect()
         });
         let unheld = world.api.secret_now(SECRET).is_some_and(|secret| !is_held(&secret.metadata));
         self.secret_unheld_since = unheld.then(|| self.secret_unheld_since.unwrap_or(now));
-        for gone in std::mem::replace(&mut self.objects, present).difference(&self.objects) {
+        let before = std::mem::replace(&mut self.objects, present);
+        for (gone, parting) in before.into_iter().filter(|(uid, _)| !self.objects.contains_key(uid)) {
             // One that comes back may overtake a decision that was made without it.
-            self.went_without_set |= self.set_since.is_none_or(|since| now < since + OVERTAKEN);
+            let without_set = self.set_since.is_none_or(|since| now < since + OVERTAKEN);
+            self.went_without_set |= without_set;
             let left = addresses.iter().find(|address| {
                 owned(&address.description).is_some_and(|marker| marker.uid.as_str() == gone)
             });
             if let Some(left) = left {
                 found.push(format!("I4: object {gone} is gone and left {left:?}"));
+            }
+            let ours = || world.api.of_stateful_set(SET, |set| template::is_ours(set, "EXTERNAL"));
+            self.brokers_may_tell |= parting.brokers_may_tell;
+            if parting.restores && self.objects.is_empty() && !without_set && ours() == Some(true) {
+                found.push(format!("object {gone} is gone and left its listener in the pod template"));
             }
         }
         found
@@ -300,6 +335,17 @@ impl World {
         let uid = of.metadata.uid.clone().unwrap_or_default();
         let mut ledger = self.ledger();
         let mut wrong = None;
+        // Where an address goes with its broker, one that was lost is forgotten with it.
+        if of
+            .spec
+            .addresses
+            .as_ref()
+            .is_some_and(|addresses| addresses.retention_policy.when_scaled == Retention::Delete)
+        {
+            ledger.told.retain(|(owner, ordinal), _| {
+                *owner != uid || status.brokers.iter().any(|broker| broker.ordinal == *ordinal)
+            });
+        }
         for (broker, address) in status.brokers.iter().filter_map(|b| Some((b, b.address.clone()?))) {
             let told = ledger.told.entry((uid.clone(), broker.ordinal)).or_default();
             // The user has put an address of his own in the place of what was told, which is what I9 waits for.

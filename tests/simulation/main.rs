@@ -12,6 +12,7 @@ mod goal;
 mod kubernetes;
 mod ledger;
 mod mending;
+mod owner;
 mod scenarios;
 mod schedule;
 mod setup;

@@ -79,7 +79,9 @@ impl World {
         let goes = damage.deleted || self.api.access_now(&rival_key()).is_some();
         if goes && self.setup.listener == Listener::Auto {
             // What is stored for brokers that were scaled away can be taken out when they run.
-            self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(4));
+            self.scale_to(4);
+        } else if self.wanted_pods() == 0 {
+            self.scale_to(i32::try_from(self.setup.brokers).expect("a small number"));
         }
         self.secret_comes();
         (0..self.setup.replicas).filter(|replica| !self.runs(*replica)).for_each(|r| self.start_process(r));
@@ -112,11 +114,15 @@ impl World {
             self.edit(|spec| spec["listener"]["rollout"] = json!("Restart"));
             self.after_effect();
         }
+        if says("set rollout: Dynamic") {
+            self.choose_rollout();
+            self.after_effect();
+        }
         let patch =
             told.plan.iter().find_map(|line| line.split_once("--type=json -p '")?.1.strip_suffix('\''));
         let patched = patch.is_some_and(|patch| self.patch_stateful_set(patch));
         let held_back = says("updateStrategy") || says("older pod template");
-        if patched || held_back && self.set_partition(None) {
+        if patched || held_back && (self.set_partition(None) || self.setup.on_delete && self.roll_by_hand()) {
             self.after_effect();
         }
     }

@@ -38,6 +38,16 @@ fn restart() -> Setup {
     Setup { brokers: 2, ..Setup::plain(Listener::Restart) }
 }
 
+fn restore() -> Setup {
+    Setup { restore: true, ..restart() }
+}
+
+/// As on Kubernetes by default: one pod after the other, each with its time to end.
+fn slow_pods() -> Setup {
+    let (pods_end_in, seen_in) = (Duration::from_secs(10), Duration::from_secs(2));
+    Setup { parallel: false, pods_end_in, seen_in, ..restart() }
+}
+
 fn retain() -> Setup {
     Setup { retain: true, ..auto() }
 }
@@ -63,11 +73,12 @@ const fn core(of: Scenario) -> Scenario {
     Scenario { core: true, ..of }
 }
 
-pub const SCENARIOS: [Scenario; 32] = [
+pub const SCENARIOS: [Scenario; 35] = [
     core(at_start(scenario("an object is made", one, 40, |_, _| ()))),
     core(at_start(scenario("an object without a listener is made", bare, 40, |_, _| ()))),
     at_start(scenario("an object of two brokers is made", auto, 40, |_, _| ())),
     at_start(scenario("brokers restart one after the other for their listener", restart, 150, |_, _| ())),
+    at_start(scenario("pods that end slowly restart for their listener", slow_pods, 150, |_, _| ())),
     at_start(scenario("two replicas begin", two_replicas, 30, |_, _| ())),
     core(scenario("a pod moves", one, 40, |world, damage| world.happens("PodMoved", damage))),
     core(scenario("two pods move at once", auto, 40, |world, _| {
@@ -87,6 +98,9 @@ pub const SCENARIOS: [Scenario; 32] = [
     scenario("an object with its listener in the template is deleted", restart, 120, |world, damage| {
         world.happens("ObjectDeleted", damage);
     }),
+    scenario("an object is deleted and the template becomes what it was", restore, 150, |world, damage| {
+        world.happens("ObjectDeleted", damage);
+    }),
     at_start(scenario("an object is deleted while it is being served", auto, 60, |world, damage| {
         world.in_between(Duration::from_secs(9));
         world.happens("ObjectDeleted", damage);
@@ -101,8 +115,13 @@ pub const SCENARIOS: [Scenario; 32] = [
         world.in_between(Duration::from_secs(450));
         world.happens("ObjectMadeAgain", damage);
     }),
-    scenario("a broker is added", one, 60, |world, _| world.scale_to(2)),
-    scenario("a broker is taken away", auto, 90, |world, _| world.scale_to(1)),
+    scenario("a broker is added", one, 60, |world, _| world.scaled(2)),
+    scenario("a broker is taken away", auto, 90, |world, _| world.scaled(1)),
+    scenario("all brokers are switched off and come back", auto, 60, |world, _| {
+        world.scaled(0);
+        world.in_between(Duration::from_secs(60));
+        world.scaled(2);
+    }),
     scenario("a StatefulSet is deleted with its pods", auto, 60, |world, damage| {
         world.happens("SetDeletedWithPods", damage);
     }),
@@ -188,8 +207,8 @@ impl World {
         self.change(|spec| spec["brokers"] = json!([{"ordinal": ordinal, "address": own.address}]));
     }
 
-    fn scale_to(self: &Arc<Self>, replicas: i32) {
-        self.api.edit_stateful_set("kafka", |set| set.spec.get_or_insert_default().replicas = Some(replicas));
+    fn scaled(self: &Arc<Self>, replicas: i32) {
+        self.scale_to(replicas);
         self.after_effect();
     }
 

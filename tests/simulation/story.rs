@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use kafka_external_access::{
     cloud::{CloudFault, FloatingIp},
     domain::AccessKey,
@@ -20,10 +19,11 @@ use crate::{
 type Happening = fn(&Arc<World>, &mut Damage) -> bool;
 
 /// Everything that can happen, how often beside the others, and how many calls to the cloud it may cost.
-const HAPPENINGS: [(&str, u64, u64, Happening); 35] = [
+const HAPPENINGS: [(&str, u64, u64, Happening); 36] = [
     ("PodMoved", 12, 2, |world, _| world.pod_goes()),
     ("BrokerDown", 5, 0, |world, _| world.broker_pauses()),
     ("Scaled", 5, 3, |world, _| world.scale()),
+    ("ScaledToZero", 2, 8, |world, _| world.scale_to_zero()),
     ("SetDeletedWithPods", 2, 6, |world, _| world.set_goes(true)),
     ("SetDeletedPodsLeft", 2, 6, |world, _| world.set_goes(false)),
     ("SetMadeAgain", 3, 0, |world, _| world.set_comes()),
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// After `period`, whatever becomes of everybody.
-    fn later(self: &Arc<Self>, period: Duration, then: impl FnOnce(&Arc<World>) + Send + 'static) {
+    pub fn later(self: &Arc<Self>, period: Duration, then: impl FnOnce(&Arc<World>) + Send + 'static) {
         let world = self.clone();
         self.executor.spawn(Group::World, async move {
             world.executor.time.sleep(period).await;
@@ -136,116 +136,10 @@ impl World {
             world.executor.time.sleep(pause).await;
             if !world.is_up(ordinal) {
                 world.start_until_up(ordinal, &uid).await;
+                world.after_effect();
             }
         });
         true
-    }
-
-    fn scale(&self) -> bool {
-        // The controllers of a quorum are not scaled away.
-        let fewest = if self.setup.listener == Listener::Restart { u64::from(self.wanted_pods()) } else { 1 };
-        let to = i32::try_from(self.chance.between(fewest, 4)).expect("a small number");
-        let there = self.api.stateful_set_now(SET).is_some();
-        let added = self.wanted_pods()..u32::try_from(to).unwrap_or(0);
-        self.are_not_up_yet(added);
-        self.api.edit_stateful_set(SET, |set| set.spec.get_or_insert_default().replicas = Some(to));
-        there
-    }
-
-    fn set_goes(self: &Arc<Self>, with_pods: bool) -> bool {
-        let Some(set) = self.api.stateful_set_now(SET) else { return false };
-        let replicas = set.spec.and_then(|spec| spec.replicas).unwrap_or(0);
-        if with_pods {
-            self.api.delete_stateful_set(SET);
-            (0..replicas).for_each(|ordinal| self.api.delete_pod(&format!("{SET}-{ordinal}")));
-        } else {
-            self.api.orphan_stateful_set(SET);
-        }
-        self.later(self.chance.millis(5_000, 200_000), |world| {
-            world.set_comes();
-        });
-        true
-    }
-
-    pub fn set_comes(&self) -> bool {
-        if self.api.stateful_set_now(SET).is_some() {
-            return false;
-        }
-        self.api.put_stateful_set(parsed(setup::stateful_set(self.setup.brokers)));
-        // A controller takes over pods that fit its selector and template; others it replaces.
-        true
-    }
-
-    /// `kubectl set env`, beside the operator's own changes.
-    fn edit_template(&self) -> bool {
-        let heap = json!({"name": "KAFKA_HEAP_OPTS", "value": format!("-Xmx{}m", self.chance.below(4096))});
-        self.edit_spec_of_set(|spec| {
-            let pod = spec.template.spec.get_or_insert_default();
-            let env = pod.containers[0].env.get_or_insert_default();
-            env.retain(|variable| variable.name != "KAFKA_HEAP_OPTS");
-            env.push(parsed(heap));
-        })
-    }
-
-    /// The manifest without our listener is applied again.
-    fn revert_template(&self) -> bool {
-        let manifest: StatefulSet = parsed(setup::stateful_set(1));
-        let was = self.api.stateful_set_now(SET).and_then(|set| set.spec).map(|spec| spec.template);
-        let template = manifest.spec.expect("a spec").template;
-        let changes = was.is_some_and(|was| was != template);
-        changes && self.edit_spec_of_set(|spec| spec.template = template)
-    }
-
-    /// A new template comes to none or some of the brokers, for a while.
-    fn hold_template_back(self: &Arc<Self>) -> bool {
-        let partition = i32::try_from(self.chance.between(1, 4)).expect("a small number");
-        self.later(self.chance.millis(5_000, 300_000), |world| {
-            world.set_partition(None);
-        });
-        self.set_partition(Some(partition))
-    }
-
-    /// False: Kubernetes admits one with `RollingUpdate` only, or it is so already.
-    pub fn set_partition(&self, partition: Option<i32>) -> bool {
-        let now = self.api.of_stateful_set(SET, |set| set.spec.as_ref()?.update_strategy.clone()).flatten();
-        let on_delete = now.as_ref().is_some_and(|now| now.type_.as_deref() == Some("OnDelete"));
-        let is = now.and_then(|now| now.rolling_update?.partition);
-        if on_delete || is == partition {
-            return false;
-        }
-        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
-        self.edit_spec_of_set(|spec| spec.update_strategy = Some(parsed(rolling)))
-    }
-
-    fn edit_spec_of_set(&self, edit: impl FnOnce(&mut StatefulSetSpec)) -> bool {
-        let there = self.api.of_stateful_set(SET, |_| ()).is_some();
-        self.api.edit_stateful_set(SET, |set| edit(set.spec.get_or_insert_default()));
-        there
-    }
-
-    /// The user wants the listener another way, and some time later as before.
-    fn switch_rollout(self: &Arc<Self>) -> bool {
-        let other = match self.setup.listener {
-            Listener::None => return false,
-            Listener::Auto => "Restart",
-            Listener::Restart => "Manual",
-        };
-        self.later(self.chance.millis(5_000, 300_000), |world| {
-            // Later on people do as they are told.
-            if !world.around().healed {
-                world.choose_rollout();
-            }
-        });
-        self.edit(|spec| spec["listener"]["rollout"] = json!(other))
-    }
-
-    pub fn choose_rollout(self: &Arc<Self>) {
-        let rollout = if self.setup.listener == Listener::Restart { "Restart" } else { "Auto" };
-        self.edit(|spec| {
-            if let Some(listener) = spec.get_mut("listener") {
-                listener["rollout"] = json!(rollout);
-            }
-        });
     }
 
     fn process_dies(self: &Arc<Self>) -> bool {

@@ -2,12 +2,14 @@
 //!
 //! | rule | as on Kubernetes 1.36 |
 //! |---|---|
+//! | `OrderedReady` | a pod is made when all before it are Ready, and goes when it is the last and all are |
+//! | `Parallel` | all are made, and go, at once |
 //! | a template of another content | is another revision; the same content is the same revision again |
-//! | `RollingUpdate` | pods of an older revision go, the highest ordinal first, one after the other; none below `partition` |
+//! | `RollingUpdate` | pods of an older revision go, the highest ordinal first, each when all above it are Ready (`OrderedReady`: all); none below `partition` |
 //! | `OnDelete` | nobody goes |
 //! | a pod that is made anew below `partition` | is of the revision that the last finished roll left |
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::btree_map::Entry, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::{StatefulSet, StatefulSetStatus},
@@ -66,23 +68,66 @@ fn revision(pod: &Pod) -> Option<String> {
 impl World {
     /// What the StatefulSet controller and the kubelet do about what they see.
     pub fn govern(self: &Arc<Self>) {
+        self.end_pods();
         self.bury_pods();
-        if self.api.of_stateful_set(SET, |_| ()).is_none() {
+        if self.api.of_stateful_set(SET, |_| ()).is_none() || self.is_behind() {
             return;
         }
-        self.take_template_in();
         let wanted = self.wanted_pods();
-        let here = |ordinal: u32| self.api.of_pod(&pod_name(ordinal), |_| ()).is_some();
+        let ordered = !self.setup.parallel;
+        let waits_for = (0..wanted).find(|ordinal| !self.is_ready(*ordinal));
         for ordinal in 0..wanted {
-            if !here(ordinal) && self.around().starting.insert(ordinal) {
+            if self.api.of_pod(&pod_name(ordinal), |_| ()).is_none() && self.around().starting.insert(ordinal)
+            {
                 self.executor.spawn(Group::World, start_pod(self.clone(), ordinal));
             }
+            if ordered && waits_for == Some(ordinal) {
+                break;
+            }
         }
-        for ordinal in (wanted..wanted + 6).filter(|ordinal| here(*ordinal)) {
-            self.api.delete_pod(&pod_name(ordinal));
+        let superfluous = (wanted..wanted + 6).rev();
+        let superfluous =
+            superfluous.filter(|ordinal| self.api.of_pod(&pod_name(*ordinal), |_| ()).is_some());
+        let most = match (ordered, waits_for) {
+            (false, _) => usize::MAX,
+            (true, None) => 1,
+            (true, Some(_)) => 0,
+        };
+        superfluous.take(most).for_each(|ordinal| self.api.delete_pod(&pod_name(ordinal)));
+        if !ordered || waits_for.is_none() {
+            self.roll(wanted);
         }
+        self.end_pods();
         self.bury_pods();
-        self.roll(wanted);
+    }
+
+    /// Its broker runs, and it is not on its way out.
+    fn is_ready(&self, ordinal: u32) -> bool {
+        let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+        self.is_up(ordinal) && self.api.of_pod(&pod_name(ordinal), stays) == Some(true)
+    }
+
+    /// The controller has not seen the newest template; it will.
+    fn is_behind(self: &Arc<Self>) -> bool {
+        let behind = self.api.of_stateful_set(SET, |set| {
+            let seen = set.status.as_ref().and_then(|status| status.observed_generation);
+            seen != set.metadata.generation
+        });
+        if behind != Some(true) {
+            return false;
+        }
+        if self.setup.seen_in.is_zero() {
+            self.take_template_in();
+            return false;
+        }
+        if !std::mem::replace(&mut self.around().looks_soon, true) {
+            let within = u64::try_from(self.setup.seen_in.as_millis()).expect("a short time");
+            self.later(self.chance.millis(1, within), |world| {
+                world.around().looks_soon = false;
+                world.take_template_in();
+            });
+        }
+        true
     }
 
     /// The revision of the template, and of a new StatefulSet the first.
@@ -122,22 +167,46 @@ impl World {
     fn roll(&self, wanted: u32) {
         let Some(revisions) = self.api.of_stateful_set(SET, Revisions::of) else { return };
         let Some(partition) = revisions.partition else { return };
-        let all_up = (0..wanted)
-            .all(|ordinal| self.is_up(ordinal) && self.api.of_pod(&pod_name(ordinal), |_| ()).is_some());
-        if !all_up {
-            return;
-        }
-        let outdated =
-            |ordinal: &u32| self.api.of_pod(&pod_name(*ordinal), revision).flatten() != revisions.update;
-        match (0..wanted).rev().find(outdated) {
-            Some(ordinal) if ordinal >= partition => {
+        let outdated = |ordinal: &u32| self.is_outdated(*ordinal, &revisions);
+        let next = (0..wanted).rev().find(|ordinal| outdated(ordinal) || !self.is_ready(*ordinal));
+        match next {
+            Some(ordinal) if ordinal >= partition && outdated(&ordinal) => {
                 self.api.delete_pod(&pod_name(ordinal));
-                self.bury_pods();
             }
             None if revisions.current != revisions.update => {
-                self.edit_status(|status, _| status.current_revision = revisions.update);
+                self.edit_status(|status, _| status.current_revision = revisions.update.clone());
             }
             _ => {}
+        }
+    }
+
+    fn is_outdated(&self, ordinal: u32, revisions: &Revisions) -> bool {
+        self.api.of_pod(&pod_name(ordinal), revision).flatten() != revisions.update
+    }
+
+    /// With the strategy `OnDelete` people restart brokers of an older template themselves, one after the other.
+    pub fn roll_by_hand(&self) -> bool {
+        let Some(revisions) = self.api.of_stateful_set(SET, Revisions::of) else { return false };
+        let wanted = self.wanted_pods();
+        let all_up = (0..wanted).all(|ordinal| self.is_ready(ordinal));
+        let next = (0..wanted).rev().find(|ordinal| self.is_outdated(*ordinal, &revisions));
+        let Some(ordinal) = next.filter(|_| all_up) else { return false };
+        self.api.delete_pod(&pod_name(ordinal));
+        true
+    }
+
+    /// Pods that were deleted end: first the broker, then the rest.
+    fn end_pods(self: &Arc<Self>) {
+        for ordinal in 0..8 {
+            let ends = |pod: &Pod| pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.uid.clone());
+            let Some(uid) = self.api.of_pod(&pod_name(ordinal), ends).flatten() else { continue };
+            let now = self.now();
+            let mut around = self.around();
+            if let Entry::Vacant(entry) = around.ending.entry(uid.clone()) {
+                entry.insert(now);
+                drop(around);
+                self.executor.spawn(Group::World, end_pod(self.clone(), ordinal, uid));
+            }
         }
     }
 
@@ -280,8 +349,11 @@ impl World {
         true
     }
 
+    /// The kubelet starts nothing in a pod that is deleted.
     fn is_pod(&self, ordinal: u32, uid: &str) -> bool {
-        self.api.of_pod(&pod_name(ordinal), |pod| pod.metadata.uid.as_deref() == Some(uid)) == Some(true)
+        let stays =
+            |pod: &Pod| pod.metadata.uid.as_deref() == Some(uid) && pod.metadata.deletion_timestamp.is_none();
+        self.api.of_pod(&pod_name(ordinal), stays) == Some(true)
     }
 
     fn set_ready(&self, ordinal: u32) {
@@ -311,4 +383,17 @@ async fn start_pod(world: Arc<World>, ordinal: u32) {
         world.set_ready(ordinal);
         world.after_effect();
     }
+}
+
+async fn end_pod(world: Arc<World>, ordinal: u32, uid: String) {
+    let most = u64::try_from(world.setup.pods_end_in.as_millis()).expect("a short time");
+    let time = world.executor.time.clone();
+    time.sleep(world.chance.millis(0, most)).await;
+    if world.pod_uid(ordinal).as_ref() == Some(&uid) {
+        world.broker_ends(ordinal);
+    }
+    time.sleep(world.chance.millis(0, 3_000)).await;
+    world.api.pod_has_ended(&pod_name(ordinal), &uid);
+    world.around().ending.remove(&uid);
+    world.after_effect();
 }

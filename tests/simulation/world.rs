@@ -53,6 +53,12 @@ pub struct Surroundings {
     /// Pods that have an address, by ordinal: UID and address.
     pub pods: BTreeMap<u32, (String, Ipv4Addr)>,
     pub starting: BTreeSet<u32>,
+    /// UIDs of pods that are deleted and not gone yet, since when.
+    pub ending: BTreeMap<String, Duration>,
+    /// The controller is about to see the newest template.
+    pub looks_soon: bool,
+    /// How many brokers there were last, when there were any.
+    assigned: u32,
     /// Brokers that run, since when.
     pub up: BTreeMap<u32, Duration>,
     /// When each broker went down last.
@@ -122,7 +128,8 @@ impl World {
         world.cloud.set_rules(vec![setup::rule(world.setup.served_port())]);
         world.api.at(world.executor.time.wall());
         world.make_secret();
-        world.api.put_stateful_set(parsed(setup::stateful_set(world.setup.brokers)));
+        world.api.end_slowly(world.setup.pods_end_in > Duration::ZERO);
+        world.api.put_stateful_set(parsed(setup::stateful_set(&world.setup)));
         world.add_object(key(), setup::object(&world.setup));
         world.after_effect();
         for replica in 0..world.setup.replicas {
@@ -394,7 +401,10 @@ impl World {
         let (set, now) = (self.api.of_stateful_set(SET, |_| ()).is_some(), self.now());
         let tight = self.tight.lock().expect("not poisoned").is_some();
         let mut wanted = self.wanted_pods();
-        let around = self.around();
+        let mut around = self.around();
+        // Replicas stay assigned to brokers that are switched off.
+        around.assigned = if wanted == 0 { around.assigned } else { wanted };
+        wanted = around.assigned;
         if !set {
             // Brokers whose StatefulSet is gone go on as they were.
             wanted = around.up.keys().max().map_or(0, |last| last + 1);
@@ -413,14 +423,15 @@ impl World {
         self.kafka.set_partitions(vec![partition]);
     }
 
-    /// Other brokers that are down, and were already some time ago.
+    /// Other brokers that are down, or on their way there, and were already some time ago.
     pub fn others_down(&self, name: &str, for_longer_than: Duration) -> Vec<u32> {
         let (wanted, now) = (self.wanted_pods(), self.now());
         let around = self.around();
+        let long = |at: &Duration| now.saturating_sub(*at) > for_longer_than;
+        let ends = |ordinal: &u32| around.ending.get(&around.pods.get(ordinal)?.0);
         let down = |ordinal: &u32| {
-            pod_name(*ordinal) != name
-                && !around.up.contains_key(ordinal)
-                && around.down.get(ordinal).is_none_or(|at| now.saturating_sub(*at) > for_longer_than)
+            let away = !around.up.contains_key(ordinal) && around.down.get(ordinal).is_none_or(long);
+            pod_name(*ordinal) != name && (away || ends(ordinal).is_some_and(long))
         };
         (0..wanted).filter(down).collect()
     }
