@@ -36,5 +36,6 @@ install -m 755 packaging/debian/{postinst,prerm,postrm} -t "$stage/DEBIAN"
 
 mkdir -p "$out"
 package=$out/kafka-external-access_${version}_$arch.deb
-dpkg-deb --root-owner-group --build "$stage" "$package" >&2
+# Ubuntu's default, zstd, cannot be read by Debian 11.
+dpkg-deb -Zxz --root-owner-group --build "$stage" "$package" >&2
 echo "$package"

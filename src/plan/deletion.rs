@@ -22,7 +22,7 @@
 //! unclear one, and after the start of a process that has not seen the object without our finalizer. Clocks of others
 //! decide nothing here.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -41,7 +41,7 @@ use super::{
 use crate::{
     api::{Mode, Retention, Rollout, conditions::Reason},
     cloud::FloatingIp,
-    domain::Ordinal,
+    domain::{Endpoint, Ordinal},
     kafka::{BrokerView, MetadataMode},
     listeners::{
         dynamic,
@@ -74,16 +74,19 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
             }
         },
     }
-    if !withdrawn && plan.problems.is_empty() && !plan.asks() && !blocked(&plan) {
-        plan.problems.push(still_rolling(desired));
+    // What it does about it tells more.
+    let quiet = plan.actions.is_empty() && plan.problems.is_empty() && !plan.asks() && !blocked(&plan);
+    if quiet && !withdrawn {
+        plan.problems.push(still_rolling(desired, &plan));
     }
     plan
 }
 
 /// Nobody's address waits for it, but the object goes only when nothing of it is left.
-fn still_rolling(desired: &Desired) -> Problem {
+fn still_rolling(desired: &Desired, plan: &Plan) -> Problem {
+    let or = if plan.outstanding.is_empty() { "" } else { ", or by the patch in status.plan" };
     let text = format!(
-        "StatefulSet {} still has the update strategy of the restarts for this object; it is returned when every pod is of the newest template, or by the patch in status.plan",
+        "StatefulSet {} still has what the restarts for this object need; it is taken out when every pod is there and of the newest template{or}",
         desired.stateful_set
     );
     Problem::new(Reason::Releasing, text)
@@ -221,16 +224,17 @@ fn away(desired: &Desired, observed: &Observed, rollout: Rollout, ordinal: Ordin
         Rollout::Restart if pod.is_none_or(|pod| !pod.terminating) => return None,
         Rollout::Restart => format!("{name} ends, and may advertise its address until it has gone"),
         Rollout::Manual if stays_bound(desired, observed, ordinal) => return None,
-        Rollout::Auto | Rollout::Dynamic if may_store(desired, observed) => stored_comes_back(&name),
-        _ if pod.is_none() && !comes_back() => match may_store(desired, observed) {
+        Rollout::Manual if pod.is_none() && !comes_back() => match may_store(desired, observed) {
             true => stored_comes_back(&name),
             false => return None,
         },
-        _ => {
+        Rollout::Manual => {
             format!(
                 "{name} cannot be asked what it advertises: it does not run; bring it up, or delete the StatefulSet"
             )
         }
+        // Also in KRaft mode: a migration carries along what is stored.
+        Rollout::Auto | Rollout::Dynamic => stored_comes_back(&name),
     };
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
@@ -275,11 +279,14 @@ fn told(
     ordinal: Ordinal,
 ) -> Option<String> {
     let address = observed.recorded(ordinal)?.address.clone()?;
-    let name = match listener.rollout {
-        Rollout::Restart => None,
-        _ => name(desired, listener, ordinal, view.node),
-    };
-    [Some(address), name].into_iter().flatten().find(|host| dynamic::names_host(view, host))
+    if dynamic::names_host(view, &address) {
+        return Some(address);
+    }
+    let name =
+        name(desired, listener, ordinal, view.node).filter(|_| listener.rollout != Rollout::Restart)?;
+    // Inside, the same name may stand for the pod, on another port.
+    let outside = Endpoint { host: name.clone(), port: listener.port };
+    dynamic::advertises_anywhere(view, &outside).then_some(name)
 }
 
 /// What was allocated for the broker is kept as it is bound, so nobody else gets it whoever advertises it.
@@ -304,6 +311,9 @@ fn still_advertised(
     let stored = !dynamic::withdraw(view, listener).is_empty();
     let way = match observed.in_template(listener) && !by_restart {
         _ if stored => format!("set rollout: Dynamic, which takes the stored listener {listener} out"),
+        true if address.parse::<Ipv4Addr>().is_err() => {
+            format!("set rollout: Restart and onDelete: Restore, which takes listener {listener} out")
+        }
         true => format!("set rollout: Restart, which takes listener {listener} out"),
         false => format!("remove listener {listener} from its configuration and restart it"),
     };

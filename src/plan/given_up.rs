@@ -3,7 +3,8 @@
 //! | seen | then |
 //! |---|---|
 //! | Kubernetes has not seen the template yet | wait |
-//! | the user's own strategy is `OnDelete`, or another one was chosen meanwhile | return it: nothing changes by that |
+//! | the user's own strategy is `OnDelete`, and a broker is of an older template | leave it: nobody restarts by it, and our roll can go on; in a deletion return it |
+//! | another one was chosen meanwhile | return it: nothing changes by that |
 //! | a broker is of an older template | the user has the word, since Kubernetes would restart brokers without looking: the patch is shown |
 //! | a pod is on its way | wait: a `partition` would bring the older template back |
 //! | otherwise | return it: nobody restarts |
@@ -29,6 +30,10 @@ pub fn plan(desired: &Desired, listener: &WantedListener, observed: &Observed, p
     let stays = |ordinal: &Ordinal| observed.pods.get(ordinal).is_some_and(|pod| !pod.terminating);
     let waits = set.ordinals().filter(stays).any(|ordinal| outdated(set, observed, ordinal));
     let silently = strategy::returns_silently(&set.object);
+    if silently && waits && strategy::rolling(&set.object) && !observed.own.deleting {
+        // The user's own is `OnDelete`: should the listener be wanted by restarts again, they go on where they were.
+        return false;
+    }
     if silently || !waits {
         match not_made(set, observed).filter(|_| !silently) {
             Some(_) => plan.wake_in(SOON),

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api::{Rollout, conditions::Reason},
     domain::{Endpoint, NodeId, Ordinal},
-    kafka::BrokerView,
+    kafka::{BrokerView, MetadataMode},
     listeners::dynamic::{self, Decision, Refusal, Surroundings, Wanted},
 };
 
@@ -306,8 +306,9 @@ impl Broker<'_> {
             self.show_settings(wanted, plan);
             format!("add listener {} to the broker as status.plan shows, then restart it", wanted.name)
         } else {
+            let way = if self.view.mode == MetadataMode::ZooKeeper { "Dynamic" } else { "Restart" };
             format!(
-                "listener {} is stored in Kafka, which hides what the broker's file says; set rollout: Dynamic, or delete it there with kafka-configs",
+                "listener {} is stored in Kafka, which hides what the broker's file says; set rollout: {way}, or delete it there with kafka-configs",
                 wanted.name
             )
         };

@@ -22,10 +22,7 @@ use super::{
     desired::{Desired, WantedListener},
     memory::Memory,
     observed::{KafkaState, Observed, PodView, StatefulSetView},
-    roll::{
-        held_back, kubernetes_is_at_work, not_made, not_taken_in, only_by_hand, outdated, return_strategy,
-        roll,
-    },
+    roll::{held_back, kubernetes_is_at_work, not_made, only_by_hand, outdated, return_strategy, roll},
     rollout::fixed_entry,
 };
 use crate::{
@@ -106,8 +103,8 @@ impl<'a> Road<'a> {
         if self.listener.restore && self.set.manager.is_none() {
             let before = template::restored(&self.set.object, self.desired.container.as_deref());
             if let Ok(Some(target)) = before {
-                if let Some(why) = not_taken_in(self.set) {
-                    self.hold_all(Reason::Releasing, why, plan);
+                if let Some(why) = kubernetes_is_at_work(self.set, self.observed) {
+                    self.hold_all(Reason::Releasing, &why, plan);
                     return true;
                 }
                 let held_back = |ordinal: &Ordinal| held_back(self.set, self.observed, *ordinal);
@@ -164,12 +161,15 @@ impl<'a> Road<'a> {
         if let Some(why) = only_by_hand(self.set, self.observed, ordinal) {
             return Some(why);
         }
-        let rolls = strategy::rolling(&self.set.object) && outdated(self.set, self.observed, ordinal);
-        if rolls || !self.memory.in_vain(ordinal, &pod.identity, None) {
+        let held_back = held_back(self.set, self.observed, ordinal);
+        let rolls = outdated(self.set, self.observed, ordinal) && !held_back;
+        let in_vain = !rolls && self.memory.in_vain(ordinal, &pod.identity, None);
+        // Without files, what it tells is in the template that it would be made of again.
+        if !in_vain && (!held_back || template::refers_to_files(&self.set.object)) {
             return None;
         }
         let name = &pod.identity.name;
-        Some(match held_back(self.set, self.observed, ordinal) {
+        Some(match held_back {
             true => format!(
                 "{name} is of an older pod template, which updateStrategy holds back; let it be rolled out"
             ),
@@ -205,21 +205,30 @@ impl<'a> Road<'a> {
 
     fn finish(&self, plan: &mut Plan) -> bool {
         let container = self.desired.container.as_deref();
+        let missing = not_made(self.set, self.observed);
+        let clean = match template::restored(&self.set.object, container) {
+            Ok(left) => left.is_none(),
+            // The user has taken out what it stands in.
+            Err(_) => self.listener.restore,
+        };
         let nothing_of_ours = self.set.manager.is_none()
             && !template::refers_to_files(&self.set.object)
-            && template::restored(&self.set.object, container) == Ok(None);
+            && clean
+            && (self.listener.restore || missing.is_none());
         let target = match nothing_of_ours {
             true => template::forgotten(&self.set.object),
             false => strategy::returned(&self.set.object),
         };
         if let Some(target) = target {
-            let missing = not_made(self.set, self.observed).filter(|_| strategy::rolling(&self.set.object));
-            if let Some(ordinal) = missing {
+            if let Some(ordinal) = missing.filter(|_| strategy::rolling(&self.set.object)) {
                 let text = format!(
                     "the update strategy is returned when every pod is of the newest template, and {}-{ordinal} is not; bring it up, or delete the StatefulSet",
                     self.desired.stateful_set
                 );
                 self.hold_all(Reason::Releasing, &text, plan);
+            } else if missing.is_some() && nothing_of_ours {
+                // One of the older template may come again, and would not start without its file.
+                plan.wake_in(SOON);
             } else {
                 plan.actions.push(return_strategy(target));
                 self.hold_all(Reason::Releasing, "the update strategy is being returned", plan);
@@ -227,6 +236,10 @@ impl<'a> Road<'a> {
             return false;
         }
         if let Some(files) = self.files().filter(|_| nothing_of_ours) {
+            if missing.is_some() {
+                plan.wake_in(SOON);
+                return false;
+            }
             plan.actions.push(Action::DeleteFiles { files: Box::new(files.clone()) });
         }
         true

@@ -461,7 +461,8 @@ impl Road<'_> {
     /// Nobody is due any more.
     fn finish(&self, plan: &mut Plan) {
         if let Some(target) = strategy::returned(&self.set.object) {
-            if not_made(self.set, self.observed).is_some() {
+            let silently = strategy::returns_silently(&self.set.object);
+            if not_made(self.set, self.observed).is_some() && !silently {
                 return plan.wake_in(SOON);
             }
             return plan.actions.push(return_strategy(target));
