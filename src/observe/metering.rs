@@ -50,14 +50,15 @@ impl Observer {
     pub(super) async fn meter(&self, desired: &Desired, pods: &BTreeMap<Ordinal, PodView>) -> Metering {
         let interval = self.settings.metrics;
         let Some(metrics) = &desired.metrics else { return Metering::default() };
-        if !self.is_time(desired) {
-            return Metering { interval, readings: BTreeMap::new() };
+        let due_in = self.metering_due_in(desired);
+        if !due_in.is_zero() {
+            return Metering { interval, due_in, readings: BTreeMap::new() };
         }
         let readings = match metrics {
             WantedMetrics::Endpoint(endpoint) => self.by_endpoints(desired, endpoint, pods).await,
             WantedMetrics::Kubelet => self.by_kubelets(pods).await,
         };
-        Metering { interval, readings }
+        Metering { interval, due_in: interval, readings }
     }
 
     async fn by_endpoints(
@@ -122,15 +123,14 @@ impl Observer {
         stats
     }
 
-    fn is_time(&self, desired: &Desired) -> bool {
+    fn metering_due_in(&self, desired: &Desired) -> Duration {
         let now = self.clock.monotonic();
         let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
-        let due =
-            metered.get(&desired.key).is_none_or(|last| now.saturating_sub(*last) >= self.settings.metrics);
-        if due {
+        let due = metered.get(&desired.key).map_or(now, |last| *last + self.settings.metrics);
+        if due <= now {
             metered.insert(desired.key.clone(), now);
         }
-        due
+        due.saturating_sub(now)
     }
 }
 

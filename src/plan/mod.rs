@@ -92,7 +92,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
         plan.wake_in(due);
     }
     if desired.metrics.is_some() {
-        plan.wake_in(observed.metering.interval);
+        plan.wake_in(observed.metering.due_in);
     }
     plan.warnings.extend(usage::unread(&memory.usage, desired));
     let kafka = observed.kafka.as_ref();

@@ -76,6 +76,8 @@ impl Observed {
 pub struct Metering {
     /// Time between two readings.
     pub interval: Duration,
+    /// Until the next one.
+    pub due_in: Duration,
     /// What was read now; empty when it was not yet time.
     pub readings: BTreeMap<Ordinal, Result<Sample, TrafficError>>,
 }

@@ -122,7 +122,7 @@ pub fn told(
         ingress_mbps: Some(steps.ingress),
         source: Some(last.source.to_string()),
         window: Some(format!("{:#}", window(interval))),
-        near_limit: broker.near(&limits).then_some(true),
+        near_limit: broker.near(&limits, window(interval)).then_some(true),
         ..limits
     })
 }
@@ -186,9 +186,10 @@ impl BrokerUsage {
         })
     }
 
-    fn near(&self, limits: &BrokerBandwidth) -> bool {
+    fn near(&self, limits: &BrokerBandwidth, window: SignedDuration) -> bool {
         let listener = self.samples.back().is_some_and(|last| last.source == Source::Metrics);
-        let whole = listener && self.samples.len() > usize::try_from(WINDOW).unwrap_or_default();
+        let both = self.samples.front().zip(self.samples.back());
+        let whole = listener && both.is_some_and(|(first, last)| last.at.duration_since(first.at) >= window);
         let near = |rate: f64, limit: Option<u32>| limit.is_some_and(|limit| rate >= NEAR * f64::from(limit));
         self.rates().is_some_and(|(egress, ingress)| {
             whole && (near(egress, limits.limit_egress_mbps) || near(ingress, limits.limit_ingress_mbps))
@@ -233,7 +234,7 @@ mod tests {
             let traffic = Traffic { sent: self.sent, received: 0 };
             let sample = Sample { at: self.at, pod: Uid::new(pod), traffic, source: self.source };
             let readings = BTreeMap::from([(Ordinal(0), Ok(sample))]);
-            see(&mut self.usage, &Metering { interval: MINUTE, readings }, self.at);
+            see(&mut self.usage, &Metering { interval: MINUTE, due_in: MINUTE, readings }, self.at);
             let limits = self.limit.map(|limit| BrokerBandwidth {
                 limit_egress_mbps: Some(limit),
                 ..BrokerBandwidth::default()
@@ -344,7 +345,7 @@ mod tests {
         let mut story = Story::new(None);
         story.minute(10, "a");
         story.minute(10, "a");
-        let silent = Metering { interval: MINUTE, readings: BTreeMap::new() };
+        let silent = Metering { interval: MINUTE, due_in: MINUTE, readings: BTreeMap::new() };
         see(&mut story.usage, &silent, story.at + MINUTE * 9);
         assert_eq!(counters(&story.usage).len(), 1);
         see(&mut story.usage, &silent, story.at + MINUTE * 10);
@@ -355,7 +356,7 @@ mod tests {
     fn a_reading_that_failed_is_remembered_until_the_next() {
         let mut usage = Usage::new();
         let failed = TrafficError::TooMuch;
-        let metering = |readings| Metering { interval: MINUTE, readings };
+        let metering = |readings| Metering { interval: MINUTE, due_in: MINUTE, readings };
         see(&mut usage, &metering(BTreeMap::from([(Ordinal(0), Err(failed))])), Timestamp::UNIX_EPOCH);
         see(&mut usage, &metering(BTreeMap::new()), Timestamp::UNIX_EPOCH);
         assert!(usage[&Ordinal(0)].unread.is_some(), "a look between two readings knows of it");

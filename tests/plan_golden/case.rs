@@ -780,7 +780,9 @@ impl Case {
             let at = SocketAddr::from(([10, 0, 0, 10], 9404));
             (Ordinal(*ordinal), Err(TrafficError::Status { at, status: 404 }))
         };
-        Metering { interval: Duration::from_secs(60), readings: self.unmetered.iter().map(unread).collect() }
+        let minute = Duration::from_secs(60);
+        let readings = self.unmetered.iter().map(unread).collect();
+        Metering { interval: minute, due_in: minute, readings }
     }
 
     pub fn memory(&self) -> Memory {
