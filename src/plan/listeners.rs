@@ -302,7 +302,7 @@ impl Broker<'_> {
             return;
         }
         // A stored value hides what is in the broker's file.
-        let text = if dynamic::withdraw(self.view, &wanted.name).is_empty() {
+        let text = if dynamic::withdraw(self.view, wanted.name).is_empty() {
             self.show_settings(wanted, plan);
             format!("add listener {} to the broker as status.plan shows, then restart it", wanted.name)
         } else {
