@@ -74,20 +74,18 @@ impl World {
             return;
         }
         let wanted = self.wanted_pods();
+        let here = |ordinal: u32| self.api.of_pod(&pod_name(ordinal), |_| ()).is_some();
         let ordered = !self.setup.parallel;
         let waits_for = (0..wanted).find(|ordinal| !self.is_ready(*ordinal));
         for ordinal in 0..wanted {
-            if self.api.of_pod(&pod_name(ordinal), |_| ()).is_none() && self.around().starting.insert(ordinal)
-            {
+            if !here(ordinal) && self.around().starting.insert(ordinal) {
                 self.executor.spawn(Group::World, start_pod(self.clone(), ordinal));
             }
             if ordered && waits_for == Some(ordinal) {
                 break;
             }
         }
-        let superfluous = (wanted..wanted + 6).rev();
-        let superfluous =
-            superfluous.filter(|ordinal| self.api.of_pod(&pod_name(*ordinal), |_| ()).is_some());
+        let superfluous = (wanted..wanted + 6).rev().filter(|ordinal| here(*ordinal));
         let most = match (ordered, waits_for) {
             (false, _) => usize::MAX,
             (true, None) => 1,

@@ -147,10 +147,7 @@ pub fn is_ours(set: &StatefulSet, listener: &str) -> bool {
 
 /// The template states the brokers' roles, which none with ZooKeeper has (KIP-631).
 pub fn states_roles(set: &StatefulSet, container: Option<&str>) -> bool {
-    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let at = pod.and_then(|pod| Some((pod, broker(pod, container).ok()?)));
-    let settings = at.and_then(|(pod, at)| Settings::of(&pod.containers[at]).ok());
-    settings.is_some_and(|settings| matches!(settings.get("process.roles"), Ok(Some(_))))
+    settings_of(set, container).is_ok_and(|settings| matches!(settings.get("process.roles"), Ok(Some(_))))
 }
 
 /// The template itself states the name that brokers advertise, so they have it again after each restart.
@@ -159,10 +156,14 @@ pub fn states_name(
     container: Option<&str>,
     listener: &str,
 ) -> Result<bool, NotUnderstood> {
+    let settings = settings_of(set, container)?;
+    Ok(entry_of(&stated(&settings, ADVERTISED)?, listener).is_some())
+}
+
+fn settings_of(set: &StatefulSet, container: Option<&str>) -> Result<Settings, NotUnderstood> {
     let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let pod = pod.ok_or_else(no_template)?;
-    let settings = Settings::of(&pod.containers[broker(pod, container)?])?;
-    Ok(entry_of(&stated(&settings, ADVERTISED)?, listener).is_some())
+    Settings::of(&pod.containers[broker(pod, container)?])
 }
 
 /// The StatefulSet as it was before us, with `OnDelete` until its brokers have restarted. `None`: it has nothing of ours.
