@@ -16,8 +16,14 @@ fn reachable_rests_on_what_the_clients_machines_see_where_pods_reach_no_floating
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|object| object["spec"]["probe"] = json!({"from": "Reports", "interval": "2s"})).await;
-        let object = world.reason("Reachable", "Unknown", "NoReport", READY).await;
-        let servers = object.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
+        world.reason("Reachable", "Unknown", "NoReport", READY).await;
+        // That nobody has reported is told from the first broker on.
+        let servers = world
+            .eventually("all advertise", READY, async || {
+                let object = world.access().await.ok_or("the object does not exist")?;
+                object.status.and_then(|status| status.bootstrap_servers).ok_or("not all advertise")
+            })
+            .await;
         let kubeconfig = world.vm_account("kafka-check", "check-report.yaml");
         let check = || -> Output {
             let vm = world.lab.vm().expect("the virtual machine");
