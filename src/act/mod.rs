@@ -56,7 +56,7 @@ impl Actor {
     /// Carries one action out and confirms it by reading back.
     pub async fn carry_out(&self, action: &Action, round: &Round<'_>) -> Result<(), Cause> {
         match action {
-            Action::HoldObject => self.set_finalizer(round, true).await,
+            Action::HoldObject => self.hold_object(round).await,
             Action::LetObjectGo => self.let_object_go(round).await,
             Action::HoldSecret => self.hold_secret(round, true).await,
             Action::LetSecretGo => self.hold_secret(round, false).await,
@@ -130,10 +130,10 @@ impl Actor {
         Ok(())
     }
 
-    async fn set_finalizer(&self, round: &Round<'_>, present: bool) -> Result<(), Cause> {
+    async fn hold_object(&self, round: &Round<'_>) -> Result<(), Cause> {
         let object = self.fresh(round).await?;
-        self.kubernetes.set_finalizer(self.permit()?, &object, present).await?;
-        tracing::info!(key = %round.desired.key, "{}", if present { "object held" } else { "object let go" });
+        self.kubernetes.set_finalizer(self.permit()?, &object, true).await?;
+        tracing::info!(key = %round.desired.key, "object held");
         Ok(())
     }
 
@@ -145,10 +145,7 @@ impl Actor {
         id: &AddressId,
         address: Ipv4Addr,
     ) -> Result<(), Cause> {
-        let object = self.fresh(round).await?;
-        if object.metadata.generation != round.object.metadata.generation {
-            return Err(Cause::LookAgain("the object was edited"));
-        }
+        let object = self.unedited(round).await?;
         let cloud = round.observed.cloud.seen().ok_or(Cause::LookAgain("the cloud was not seen"))?;
         let mut status = object.status.clone().unwrap_or_default();
         status::adopt(&mut status, &cloud.project, ordinal, id, address);
@@ -167,7 +164,19 @@ impl Actor {
                 return Err(Cause::LookAgain("nobody else uses the Secret any more"));
             }
         }
-        self.set_finalizer(round, false).await
+        let object = self.unedited(round).await?;
+        self.kubernetes.set_finalizer(self.permit()?, &object, false).await?;
+        tracing::info!(key = %round.desired.key, "object let go");
+        Ok(())
+    }
+
+    /// The object as it is now, with the spec that was decided about.
+    async fn unedited(&self, round: &Round<'_>) -> Result<KafkaExternalAccess, Cause> {
+        let object = self.fresh(round).await?;
+        match object.metadata.generation == round.object.metadata.generation {
+            true => Ok(object),
+            false => Err(Cause::LookAgain("the object was edited")),
+        }
     }
 
     /// The object as it is now; another of the same name is not it.

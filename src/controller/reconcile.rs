@@ -163,7 +163,7 @@ impl Reconciler {
         let mut failures: Vec<Failure> = Vec::new();
         let mut doubted: Vec<Action> = Vec::new();
         let mut done = Vec::new();
-        // Where nothing was left to do, a look at what all objects of the credential share says whether that is still so.
+        // Where nothing was left for the cloud, a look at what all objects of the credential share says whether that is still so.
         let mut wanted = if memory.settled { Freshness::Drift } else { Freshness::Now };
         for round in 0.. {
             let (observed, plan, freshness) = tokio::select! {

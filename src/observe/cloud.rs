@@ -32,9 +32,9 @@ use crate::{
 /// How old a reading of the cloud may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Nothing is known to have happened: as old as the drift interval.
+    /// Nothing is known to have happened in the cloud: as old as the drift interval.
     Drift,
-    /// Something is to be decided.
+    /// Something is to be decided about it, or to be written anywhere.
     Now,
 }
 

@@ -159,6 +159,7 @@ pub fn pod_view(pod: &Pod, set: &str) -> Option<(Ordinal, PodView)> {
         terminating: pod.metadata.deletion_timestamp.is_some() || ended,
         ready: conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
         revision: pod.labels().get("controller-revision-hash").cloned(),
+        reads_files: pod.spec.as_ref().is_some_and(template::reads_files),
     };
     Some((ordinal, view))
 }

@@ -36,6 +36,7 @@ use super::{
     memory::{self, Memory},
     observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
+    roll::outdated,
     rollback,
 };
 use crate::{
@@ -130,13 +131,8 @@ fn withdraw(desired: &Desired, observed: &Observed, memory: &Memory, plan: &mut 
                     told(desired, listener, observed, view, ordinal)
                         .filter(|_| !stays_bound(desired, observed, ordinal))
                         .map(|address| {
-                            still_advertised(
-                                desired,
-                                observed,
-                                view,
-                                &address,
-                                is_adopted(desired, observed, ordinal),
-                            )
+                            let adopted = is_adopted(desired, observed, ordinal);
+                            still_advertised(desired, observed, (ordinal, view), &address, adopted)
                         })
                 }
             }
@@ -302,7 +298,7 @@ fn is_adopted(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool 
 fn still_advertised(
     desired: &Desired,
     observed: &Observed,
-    view: &BrokerView,
+    (ordinal, view): (Ordinal, &BrokerView),
     address: &str,
     adopted: bool,
 ) -> Problem {
@@ -315,12 +311,26 @@ fn still_advertised(
             format!("set rollout: Restart and onDelete: Restore, which takes listener {listener} out")
         }
         true => format!("set rollout: Restart, which takes listener {listener} out"),
+        false if is_rid_of_it_by_a_new_pod(desired, observed, ordinal) => {
+            format!(
+                "its pod is of an older pod template, and the newest has no listener {listener}: delete the pod when it may restart, or let updateStrategy roll the newest out"
+            )
+        }
         false => format!("remove listener {listener} from its configuration and restart it"),
     };
     // One of the user's is unbound, whatever becomes of the others.
     let or = if adopted { "" } else { ", or set whenDeleted: Retain" };
     let text = format!("broker {} still advertises {address}; {way}{or}", view.node);
     Problem::new(Reason::ReleaseBlocked, text)
+}
+
+/// Its StatefulSet has a newer template, which does not state the listener.
+fn is_rid_of_it_by_a_new_pod(desired: &Desired, observed: &Observed, ordinal: Ordinal) -> bool {
+    let Some((set, listener)) = observed.stateful_set.as_ref().zip(desired.listener.as_ref()) else {
+        return false;
+    };
+    let states = template::states_name(&set.object, desired.container.as_deref(), &listener.name);
+    outdated(set, observed, ordinal) && states == Ok(false) && !template::refers_to_files(&set.object)
 }
 
 /// A broker that advertises an address of this object which is recorded for another one, or for none any more.
@@ -357,10 +367,10 @@ fn addresses(
                 continue;
             }
             let released = desired.retention.when_deleted == Retention::Delete;
-            if let Some((teller, view)) = teller(observed, address).filter(|_| released) {
+            if let Some(teller) = teller(observed, address).filter(|_| released) {
                 let text = address.address.to_string();
-                let problem = still_advertised(desired, observed, view, &text, false);
-                plan.brokers.insert(teller, Verdict::Releasing(Some(problem)));
+                let problem = still_advertised(desired, observed, teller, &text, false);
+                plan.brokers.insert(teller.0, Verdict::Releasing(Some(problem)));
                 plan.wake_in(SOON);
                 continue;
             }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Action, Plan, PodIdentity, Verdict,
+    Action, Plan, PodIdentity,
     desired::Desired,
     failure::Cause,
     observed::{CloudState, CloudView, Observed, StatefulSetView},
@@ -73,7 +73,7 @@ pub struct Memory {
     pub empty_since: Option<Timestamp>,
     /// Brokers that answered through their address at least once.
     pub reached: BTreeMap<Ordinal, std::net::Ipv4Addr>,
-    /// Nothing was left to do or to wait for at the last look.
+    /// Nothing was left to do at the last look, nor to wait for in the cloud.
     pub settled: bool,
     /// The moment of the last look.
     now: Timestamp,
@@ -261,15 +261,13 @@ impl Memory {
         self.good = good;
     }
 
-    /// Whether this plan may rest on a reading of the cloud that is as old as the drift interval: nothing is to be done
-    /// nor waited for, nobody has moved an address of late, and nothing that worked has ceased to.
+    /// Whether the next plan may rest on a reading of the cloud that is as old as the drift interval: nothing is to be
+    /// done now, the cloud is as it shall be, nobody has moved an address of late, and nothing that worked has ceased to.
+    /// So nothing is written but after a reading of that moment.
     pub fn may_rest(&self, plan: &Plan) -> bool {
-        let rests = |verdict: &Verdict| matches!(verdict, Verdict::Settled | Verdict::Idle);
-        plan.outstanding.is_empty()
-            && plan.problems.is_empty()
-            && plan.brokers.values().all(rests)
+        plan.actions.is_empty()
+            && plan.cloud_settled
             && self.surplus_since.is_empty()
-            && self.target_gone_since.is_empty()
             && self.moved_away.values().all(Vec::is_empty)
             && !self.lost
     }

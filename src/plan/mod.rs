@@ -122,9 +122,21 @@ fn living(desired: &Desired, observed: &Observed, memory: &Memory, now: Timestam
             }
         },
     }
+    plan.cloud_settled = nothing_for_the_cloud(&plan);
     listeners::plan(desired, observed, memory, now, &mut plan);
     hold_first(observed, &mut plan);
     plan
+}
+
+/// Before anything was decided about listeners: every address leads where it shall, as far as there is a pod.
+fn nothing_for_the_cloud(plan: &Plan) -> bool {
+    let settled = |verdict: &Verdict| match verdict {
+        Verdict::Settled | Verdict::Idle => true,
+        // Another pod is another look at the cloud.
+        Verdict::Waiting(problem) => problem.reason == Reason::WaitingForPod,
+        Verdict::Refused(_) | Verdict::Releasing(_) => false,
+    };
+    plan.actions.is_empty() && plan.problems.is_empty() && plan.brokers.values().all(settled)
 }
 
 /// | the object | then |
@@ -252,6 +264,8 @@ pub struct Plan {
     pub ask_kafka: bool,
     /// What a restart would cost must be asked before more can be decided.
     pub ask_cluster: bool,
+    /// The cloud is as it shall be: what is outstanding is for Kubernetes, Kafka or people.
+    pub cloud_settled: bool,
     /// Brokers that are restarted before nothing is outstanding any more.
     pub restarts: usize,
     /// When to look again although nothing happened; `None`: only when something happens.

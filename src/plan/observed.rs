@@ -60,12 +60,15 @@ impl Observed {
     }
 
     /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does
-    /// not start a broker whose endpoint another one has.
+    /// not start a broker whose endpoint another one has. Of one that was switched off since, its address is left: the
+    /// cloud gives it to the next one when somebody has deleted it there.
     pub fn absent_teller(&self, ordinal: Ordinal, endpoint: &Endpoint) -> Option<Ordinal> {
         let kafka = self.kafka.as_ref()?;
-        let endpoint = endpoint.to_string();
-        let told =
-            self.own.status.brokers.iter().filter(|broker| broker.advertised.as_ref() == Some(&endpoint));
+        let whole = endpoint.to_string();
+        let told = self.own.status.brokers.iter().filter(|broker| match &broker.advertised {
+            Some(advertised) => *advertised == whole,
+            None => broker.address.as_ref() == Some(&endpoint.host),
+        });
         let mut others = told.map(|broker| Ordinal(broker.ordinal)).filter(|other| *other != ordinal);
         others.find(|other| !matches!(kafka.internal.get(other), Some(Ok(_))))
     }
@@ -179,6 +182,8 @@ pub struct PodView {
     pub ready: bool,
     /// The revision of the template it was made from (label `controller-revision-hash`).
     pub revision: Option<String>,
+    /// It has the ConfigMap of our files for a volume: without that it does not start again.
+    pub reads_files: bool,
 }
 
 /// The cloud, or why it was not seen.

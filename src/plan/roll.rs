@@ -35,6 +35,13 @@ pub fn not_made(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
     })
 }
 
+/// The first broker whose pod would not start again without our files, or comes again of a template that nobody knows.
+pub fn needs_files(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
+    set.ordinals()
+        .chain(observed.pods.keys().copied())
+        .find(|ordinal| observed.pods.get(ordinal).is_none_or(|pod| pod.terminating || pod.reads_files))
+}
+
 /// Of an older template because somebody holds the newest back, and not because of our roll.
 pub fn held_back(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
     outdated(set, observed, ordinal) && !strategy::rolling(&set.object)

@@ -12,7 +12,7 @@
 //! | a broker does not answer | `ReleaseBlocked`: nobody knows what it advertises |
 //! | a broker does not exist | fine in KRaft mode: when it starts, it advertises nothing; else it may have a listener stored, and [`super::deletion`] waits for it |
 //! | our roll holds the update strategy | return it, once every pod is of the newest template; where nothing of ours is in the template, the annotation goes as well |
-//! | nothing of ours is in the template, and nothing refers to the ConfigMap | delete it |
+//! | nothing of ours is in the template, and neither it nor a pod refers to the ConfigMap | delete it |
 //! | otherwise | its address may go |
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -22,7 +22,10 @@ use super::{
     desired::{Desired, WantedListener},
     memory::Memory,
     observed::{KafkaState, Observed, PodView, StatefulSetView},
-    roll::{held_back, kubernetes_is_at_work, not_made, only_by_hand, outdated, return_strategy, roll},
+    roll::{
+        held_back, kubernetes_is_at_work, needs_files, not_made, only_by_hand, outdated, return_strategy,
+        roll,
+    },
     rollout::fixed_entry,
 };
 use crate::{
@@ -206,6 +209,7 @@ impl<'a> Road<'a> {
     fn finish(&self, plan: &mut Plan) -> bool {
         let container = self.desired.container.as_deref();
         let missing = not_made(self.set, self.observed);
+        let needed = needs_files(self.set, self.observed).is_some();
         let clean = match template::restored(&self.set.object, container) {
             Ok(left) => left.is_none(),
             // The user has taken out what it stands in.
@@ -226,8 +230,7 @@ impl<'a> Road<'a> {
                     self.desired.stateful_set
                 );
                 self.hold_all(Reason::Releasing, &text, plan);
-            } else if missing.is_some() && nothing_of_ours {
-                // One of the older template may come again, and would not start without its file.
+            } else if nothing_of_ours && needed {
                 plan.wake_in(SOON);
             } else {
                 plan.actions.push(return_strategy(target));
@@ -236,7 +239,7 @@ impl<'a> Road<'a> {
             return false;
         }
         if let Some(files) = self.files().filter(|_| nothing_of_ours) {
-            if missing.is_some() {
+            if needed {
                 plan.wake_in(SOON);
                 return false;
             }

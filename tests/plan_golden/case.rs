@@ -98,6 +98,9 @@ pub struct Case {
     /// Pods of an older template.
     #[serde(default)]
     old: Vec<u32>,
+    /// Pods that have the ConfigMap of our files for a volume.
+    #[serde(default)]
+    reading: Vec<u32>,
     /// The user's own update strategy is `OnDelete`.
     #[serde(default)]
     on_delete: bool,
@@ -383,6 +386,7 @@ impl Case {
             terminating: kind.ends_with("terminating"),
             ready: kind != "unready",
             revision: Some(if self.old.contains(&ordinal) { "old" } else { "new" }.to_owned()),
+            reads_files: self.reading.contains(&ordinal),
         };
         (kind != "gone").then_some((Ordinal(ordinal), view))
     }

@@ -432,6 +432,7 @@ fn view_of(ordinal: u32, pod: &Pod) -> PodView {
         terminating: pod.terminating,
         ready: true,
         revision: None,
+        reads_files: false,
     }
 }
 

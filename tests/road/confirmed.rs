@@ -1,6 +1,6 @@
 //! What is looked at once more right before a write, and what is taken away last.
 
-use std::net::Ipv4Addr;
+use std::{cell::Cell, net::Ipv4Addr, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -106,6 +106,31 @@ async fn the_files_say_nothing_any_more_where_the_template_stays() {
     let files = world.kubernetes.config_map_now("kafka-external-access").and_then(|map| map.data);
     let text = files.and_then(|mut files| files.remove(file)).expect("the file");
     assert!(text.ends_with("external=\n"), "{text}");
+}
+
+/// The last write of all, after which nobody could do what the edit asks for.
+#[tokio::test]
+async fn an_object_that_was_edited_since_it_was_read_does_not_go() {
+    let world = World::ready().await;
+    world.tap.clear();
+    world.delete();
+    let edited = Cell::new(false);
+    let operator = async {
+        while !edited.get() {
+            world.clock.pass(Duration::from_secs(5));
+            world.reconcile().await;
+        }
+    };
+    let user = async {
+        while world.tap.count(Seam::Kubernetes, "set_secret_finalizer") == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.edit(|spec| spec["addresses"]["retentionPolicy"] = json!({"whenDeleted": "Retain"}));
+        edited.set(true);
+    };
+    futures::join!(operator, user);
+    assert_eq!(world.tap.count(Seam::Kubernetes, "set_finalizer"), 0, "{:#?}", world.tap.calls());
+    world.settle_until_gone().await;
 }
 
 #[tokio::test]

@@ -143,6 +143,22 @@ async fn while_nothing_happens_the_cloud_is_read_once_per_drift_interval() {
 }
 
 #[tokio::test]
+async fn who_waits_for_people_reads_the_cloud_once_per_drift_interval() {
+    let world = World::with_spec(3, |spec| spec["listener"]["rollout"] = json!("Manual")).await;
+    world.settle().await;
+    world.reconcile().await;
+    world.tap.clear();
+    for _ in 0..DRIFT.as_secs() {
+        world.clock.pass(Duration::from_secs(1));
+        world.reconcile().await;
+    }
+    for name in ["list", "ports", "ingress_rules"] {
+        assert_eq!(world.tap.count(Seam::Cloud, name), 1, "{name}");
+    }
+    assert_eq!(world.condition("Programmed").1, "ManualStepsOutstanding");
+}
+
+#[tokio::test]
 async fn an_address_that_stops_working_is_looked_at_with_the_next_probe() {
     let world = World::ready().await;
     let address = world.address_of(0).id;

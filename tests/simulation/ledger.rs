@@ -31,7 +31,10 @@ use kafka_external_access::{
     listeners::restart::template,
 };
 
-use crate::world::{CLUSTER, DRIFT, SECRET, SET, World, node};
+use crate::{
+    workload::pod_name,
+    world::{CLUSTER, DRIFT, SECRET, SET, World, node},
+};
 
 /// How long ago what a status claims may have been seen.
 const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
@@ -61,7 +64,7 @@ pub struct Ledger {
     chosen: BTreeMap<Ipv4Addr, Duration>,
     /// An object or an address was let go while there was no StatefulSet: nobody could take out what brokers have stored.
     pub went_without_set: bool,
-    /// An object ended that lets brokers go on telling their addresses.
+    /// An object ended that lets brokers go on telling their addresses; or nobody knows any more that a broker was told one.
     pub brokers_may_tell: bool,
     /// Since when the Secret is there and nobody holds it.
     secret_unheld_since: Option<Duration>,
@@ -113,6 +116,13 @@ impl Ledger {
         if clear && let Some(count) = self.unheard.get_mut(description) {
             *count = count.saturating_sub(1);
         }
+    }
+
+    /// Somebody takes the marker off. Where no status has told the address yet, nobody knows whose it was, nor that the
+    /// broker was told it.
+    pub fn marker_altered(&mut self, address: &FloatingIp) {
+        let ip = address.address.to_string();
+        self.brokers_may_tell |= !self.told.values().any(|told| told.contains(&ip));
     }
 
     pub fn addresses_at(&self, at: Duration) -> Vec<FloatingIp> {
@@ -384,7 +394,9 @@ impl World {
         let consent = listeners.any(|listener| listener.allow_unavailable);
         let since = *self.tight.lock().expect("not poisoned");
         let long = since.is_some_and(|since| self.now() > since + Duration::from_secs(45));
-        if long && !consent {
+        // One that was scaled away meanwhile has no replica any more.
+        let wanted = (0..self.wanted_pods()).any(|ordinal| pod_name(ordinal) == name);
+        if long && wanted && !consent {
             self.violate(format!("gate: {name} is evicted while partitions need all their replicas"));
         }
     }

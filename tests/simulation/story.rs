@@ -228,6 +228,7 @@ impl World {
         let Some(address) = self.some_of_ours() else { return false };
         damage.altered.push((address.id.clone(), address.description.clone()));
         self.ledger().by_hand += 1;
+        self.ledger().marker_altered(&address);
         self.cloud.by_hand(&address.id, |address| address.description = "for the demo".into());
         true
     }

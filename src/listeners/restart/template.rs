@@ -209,8 +209,12 @@ pub fn forgotten(set: &StatefulSet) -> Option<StatefulSet> {
 
 /// Its pods read their brokers' files: without the ConfigMap they would not start.
 pub fn refers_to_files(set: &StatefulSet) -> bool {
-    let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    pod.is_some_and(|pod| pod.volumes.iter().flatten().any(|volume| volume.name == VOLUME))
+    set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(reads_files)
+}
+
+/// The same of one pod.
+pub fn reads_files(pod: &PodSpec) -> bool {
+    pod.volumes.iter().flatten().any(|volume| volume.name == VOLUME)
 }
 
 pub(super) fn annotate(target: &mut StatefulSet, kept: Option<&Before>) {
