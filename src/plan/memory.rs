@@ -51,7 +51,7 @@ pub struct Memory {
     pub saw_unheld: bool,
     /// The last create call without a clear answer.
     pub unclear_create_at: Option<Timestamp>,
-    /// This process has sent a create call.
+    /// This process has sent a create call, or may have.
     pub allocated: bool,
     /// The last request that was to hold the Secret may still come.
     pub unclear_hold: bool,
@@ -322,8 +322,9 @@ impl Memory {
     }
 
     fn record_failed_allocation(&mut self, cause: &Cause, now: Timestamp, jitter: f64) {
-        let Cause::Cloud(error) = cause else { return };
+        // It may be there whatever failed: the pod is looked at once more after the call.
         self.allocated = true;
+        let Cause::Cloud(error) = cause else { return };
         match &error.fault {
             CloudFault::Unclear(_) => self.unclear_create_at = Some(now),
             CloudFault::PortAlreadyBound(_) | CloudFault::RevisionChanged | CloudFault::NotFound(_) => {}

@@ -39,8 +39,8 @@ use crate::{
 /// How long ago what a status claims may have been seen.
 const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
 
-/// From the read of a spec to the effect of what it asked for.
-const OVERTAKEN: Duration = Duration::from_secs(60);
+/// From the read of a spec to the effect of what it asked for, late ones included.
+const OVERTAKEN: Duration = Duration::from_secs(240);
 /// The same for a call that is late: its client gave up after a minute, and its effect comes 170 s after that at most.
 const OVERTAKEN_LATE: Duration = Duration::from_secs(60 + 60 + 170);
 
@@ -352,9 +352,12 @@ impl World {
             .as_ref()
             .is_some_and(|addresses| addresses.retention_policy.when_scaled == Retention::Delete)
         {
+            let known = ledger.told.len();
             ledger.told.retain(|(owner, ordinal), _| {
                 *owner != uid || status.brokers.iter().any(|broker| broker.ordinal == *ordinal)
             });
+            // What such a broker has stored is known from nowhere any more.
+            ledger.brokers_may_tell |= ledger.told.len() < known;
         }
         for (broker, address) in status.brokers.iter().filter_map(|b| Some((b, b.address.clone()?))) {
             let told = ledger.told.entry((uid.clone(), broker.ordinal)).or_default();

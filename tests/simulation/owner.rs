@@ -37,12 +37,13 @@ impl World {
     }
 
     pub fn set_goes(self: &Arc<Self>, with_pods: bool) -> bool {
-        let Some(set) = self.api.stateful_set_now(SET) else { return false };
-        let replicas = set.spec.and_then(|spec| spec.replicas).unwrap_or(0);
+        if self.api.stateful_set_now(SET).is_none() {
+            return false;
+        }
         if with_pods {
             self.api.delete_stateful_set(SET);
-            (0..u32::try_from(replicas).unwrap_or(0))
-                .for_each(|ordinal| self.api.delete_pod(&pod_name(ordinal)));
+            // Those that were to be scaled away as well.
+            (0..8).for_each(|ordinal| self.api.delete_pod(&pod_name(ordinal)));
         } else {
             self.api.orphan_stateful_set(SET);
         }

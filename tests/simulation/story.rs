@@ -54,7 +54,7 @@ const HAPPENINGS: [(&str, u64, u64, Happening); 36] = [
     ("AdoptionEnded", 2, 4, |world, _| world.end_adoption()),
     ("ObjectDeleted", 4, 8, World::delete_object),
     ("ObjectMadeAgain", 3, 8, World::object_again),
-    ("RivalObject", 2, 0, |world, _| world.rival()),
+    ("RivalObject", 2, 8, |world, _| world.rival()),
     ("FaultsMore", 3, 0, |world, _| world.more_faults()),
 ];
 
