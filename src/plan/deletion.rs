@@ -36,7 +36,7 @@ use super::{
     memory::{self, Memory},
     observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
-    roll::outdated,
+    roll::{needs_files, outdated},
     rollback,
 };
 use crate::{
@@ -78,18 +78,25 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
     // What it does about it tells more.
     let quiet = plan.actions.is_empty() && plan.problems.is_empty() && !plan.asks() && !blocked(&plan);
     if quiet && !withdrawn {
-        plan.problems.push(still_rolling(desired, &plan));
+        plan.problems.push(still_rolling(desired, observed, &plan));
     }
     plan
 }
 
 /// Nobody's address waits for it, but the object goes only when nothing of it is left.
-fn still_rolling(desired: &Desired, plan: &Plan) -> Problem {
+fn still_rolling(desired: &Desired, observed: &Observed, plan: &Plan) -> Problem {
+    let name = &desired.stateful_set;
     let or = if plan.outstanding.is_empty() { "" } else { ", or by the patch in status.plan" };
-    let text = format!(
-        "StatefulSet {} still has what the restarts for this object need; it is taken out when every pod is there and of the newest template{or}",
-        desired.stateful_set
-    );
+    let reads_files = |set| needs_files(set, observed).filter(|ordinal| outdated(set, observed, *ordinal));
+    let text = match observed.stateful_set.as_ref().and_then(reads_files) {
+        Some(ordinal) => format!(
+            "{name}-{ordinal} is of an older pod template and would not start again without ConfigMap {}, which goes when that pod was made anew",
+            file::name(name)
+        ),
+        None => format!(
+            "StatefulSet {name} still has what the restarts for this object need; it is taken out when every pod is there and of the newest template{or}"
+        ),
+    };
     Problem::new(Reason::Releasing, text)
 }
 

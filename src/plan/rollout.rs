@@ -7,6 +7,7 @@
 //! | somebody else keeps the template as it is (Helm, Argo CD, ...), and our listener is not in it | `ManualStepsOutstanding`: the patch is shown |
 //! | our listener was in the template and somebody took it out | `TemplateReverted`: the patch is shown, nothing is put back |
 //! | an endpoint is wanted by two brokers, or told by another one | `EndpointTaken`; where that one is to tell something else, it goes first |
+//! | the one that tells it has its own from its start, and a stored value hides that | delete the stored value |
 //! | an endpoint was told to a broker that cannot be asked | `EndpointTaken`, until that one answers or goes |
 //! | a ConfigMap of the user's has the name of the files | `FilesTaken` |
 //! | something else has the port in a pod | `ListenerPortTaken` |
@@ -200,6 +201,11 @@ impl Road<'_> {
         };
         if free.len() == goals.len() || (!twice && tellers.iter().any(ceases)) {
             return Some(free);
+        }
+        // A stored value may hide what the teller has from its start by now.
+        let hides = |teller: &Ordinal| goals.get(teller).is_some_and(|goal| self.in_force(*teller, goal));
+        for (teller, _) in tellers.iter().filter(|(teller, _)| hides(teller)) {
+            self.delete_stored(*teller, plan);
         }
         let waiting =
             "the endpoint of another broker is taken; no broker restarts before it has one of its own";
@@ -467,14 +473,16 @@ impl Road<'_> {
             }
             return plan.actions.push(return_strategy(target));
         }
-        for (ordinal, view) in &self.kafka.internal {
-            let Ok(view) = view else { continue };
-            let changes = dynamic::withdraw(view, &self.listener.name);
-            // One that has not restarted yet has no other listener than the stored one.
-            if !changes.is_empty() && fixed_entry(view, &self.listener.name).is_some() {
-                plan.wait(*ordinal, Reason::InProgress, "the stored settings are deleted");
-                plan.actions.push(Action::Withdraw { ordinal: *ordinal, node: view.node, changes });
-            }
+        self.kafka.internal.keys().for_each(|ordinal| self.delete_stored(*ordinal, plan));
+    }
+
+    /// What an earlier `Dynamic` has stored. A broker that has not restarted yet has no other listener than that.
+    fn delete_stored(&self, ordinal: Ordinal, plan: &mut Plan) {
+        let Some(Ok(view)) = self.kafka.internal.get(&ordinal) else { return };
+        let changes = dynamic::withdraw(view, &self.listener.name);
+        if !changes.is_empty() && fixed_entry(view, &self.listener.name).is_some() {
+            plan.wait(ordinal, Reason::InProgress, "the stored settings are deleted");
+            plan.actions.push(Action::Withdraw { ordinal, node: view.node, changes });
         }
     }
 }

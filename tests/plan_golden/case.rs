@@ -751,6 +751,9 @@ impl Case {
             "ours-both" => {
                 self.view_of(ordinal, [both, &ours, both_map], [Some(both), Some(&ours), Some(both_map)])
             }
+            "hides-its-own" => {
+                self.view_of(ordinal, [both, &ours, both_map], [Some(both), Some(&neighbour), Some(both_map)])
+            }
             "pod-address" => {
                 self.view_of(ordinal, ["INTERNAL://10.128.0.20:9092", &internal, map], [None; 3])
             }

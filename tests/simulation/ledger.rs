@@ -97,7 +97,8 @@ impl Parting {
         let addresses = object.spec.addresses.as_ref();
         let retains = addresses.is_some_and(|a| a.retention_policy.when_deleted == Retention::Retain);
         Self {
-            restores: listener.is_some_and(restores),
+            // One that was never held has changed nothing.
+            restores: listener.is_some_and(restores) && is_held(&object.metadata),
             brokers_may_tell: retains && listener.is_some_and(|l| l.rollout == Rollout::Manual),
         }
     }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use kafka_external_access::{
-    api::{BrokerStatus, REPLACE_ANNOTATION},
-    domain::AddressId,
-};
+use kafka_external_access::{api::REPLACE_ANNOTATION, domain::AddressId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -110,7 +107,8 @@ impl World {
     pub fn follow_the_word(self: &Arc<Self>) {
         let told = |of| self.api.access_now(&of).and_then(|object| object.status).unwrap_or_default();
         let (told, of_rival) = (told(key()), told(rival_key()));
-        let says = |text: &str| told.brokers.iter().any(|broker| tells(broker, text));
+        let says =
+            |text: &str| told.brokers.iter().any(|broker| broker.message.iter().any(|m| m.contains(text)));
         if says("set rollout: Restart") {
             // With a restart, what holds one broker up holds all up.
             self.take_foreign_addresses_away();
@@ -124,8 +122,13 @@ impl World {
         let patch =
             told.plan.iter().find_map(|line| line.split_once("--type=json -p '")?.1.strip_suffix('\''));
         let patched = patch.is_some_and(|patch| self.patch_stateful_set(patch));
-        let mut brokers = told.brokers.iter().chain(&of_rival.brokers);
-        let held_back = brokers.any(|b| tells(b, "updateStrategy") || tells(b, "older pod template"));
+        let words = [&told, &of_rival].into_iter().flat_map(|status| {
+            let brokers = status.brokers.iter().filter_map(|broker| broker.message.as_ref());
+            brokers.chain(status.conditions.iter().map(|condition| &condition.message))
+        });
+        let held_back = words
+            .into_iter()
+            .any(|text| text.contains("updateStrategy") || text.contains("older pod template"));
         if patched || held_back && (self.set_partition(None) || self.setup.on_delete && self.roll_by_hand()) {
             self.after_effect();
         }
@@ -156,8 +159,4 @@ impl World {
         let _ = self.cloud.add_address("demo", "not ours", Some(binding));
         self.faults().count("FirstBrokerPoisoned");
     }
-}
-
-fn tells(broker: &BrokerStatus, text: &str) -> bool {
-    broker.message.as_ref().is_some_and(|message| message.contains(text))
 }

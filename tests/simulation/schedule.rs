@@ -16,7 +16,7 @@ const CONVERGES_WITHIN: Duration = Duration::from_secs(3600);
 /// More than a drift interval and a probe interval.
 const STAYS_FOR: Duration = Duration::from_secs(330);
 /// After that everything is as it is wanted to be, and nothing is written.
-const CLEARED_WITHIN: Duration = Duration::from_secs(400);
+const CLEARED_WITHIN: Duration = Duration::from_secs(900);
 /// Between two looks whether people have something to do.
 const LOOKS_EVERY: Duration = Duration::from_secs(20);
 
