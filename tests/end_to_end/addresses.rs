@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::world::{NAME, PORT, World, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 async fn ready(world: &mut World) {
     world.apply_credential(&world.cloud.facts().demo.clone()).await;
@@ -25,7 +25,7 @@ async fn move_broker(world: &mut World) {
     let start = Instant::now();
     world.pods().delete("kafka-1", &DeleteParams::default()).await.expect("a pod can be deleted");
     world
-        .eventually("the address follows the pod", Duration::from_secs(90), async || {
+        .eventually("the address follows the pod", READY, async || {
             let bound = world.ledger().get(&1).and_then(|address| address.fixed_ip_address);
             let now = world.pods().get_opt("kafka-1").await.expect("pods can be read");
             let now = now.and_then(|pod| pod.status?.pod_ip).and_then(|ip| ip.parse().ok());
@@ -88,7 +88,7 @@ fn an_operator_killed_at_any_instant_of_a_first_reconcile_leaves_one_address_for
             tokio::time::sleep(instant).await;
             world.kill_operator();
             world.start_operator();
-            world.condition("Ready", "True", Duration::from_secs(90)).await;
+            world.condition("Ready", "True", READY).await;
             assert_eq!(world.ledger().keys().copied().collect::<Vec<_>>(), [0, 1, 2], "seed {seed}");
             assert_eq!(
                 world.demo.floating_ips().expect("floating IPs").len(),
@@ -106,27 +106,27 @@ fn scaling_down_and_up_again_loses_no_address() {
     in_lab("scaling", async |world| {
         ready(world).await;
         world.scale(4).await;
-        world.broker(3, BrokerState::Ready, "", Duration::from_secs(120)).await;
+        world.broker(3, BrokerState::Ready, "", READY).await;
         let fourth = world.ledger()[&3].clone();
         world.scale(3).await;
-        world.broker(3, BrokerState::Idle, "Idle", Duration::from_secs(120)).await;
+        world.broker(3, BrokerState::Idle, "Idle", READY).await;
         world
             .eventually("the fourth address is unbound", READY, async || {
                 world.ledger().get(&3).filter(|a| a.port_id.is_none()).map(|_| ()).ok_or("still bound")
             })
             .await;
         world.scale(4).await;
-        world.broker(3, BrokerState::Ready, "", Duration::from_secs(120)).await;
+        world.broker(3, BrokerState::Ready, "", READY).await;
         assert_eq!(world.ledger()[&3].id, fourth.id, "the fourth broker has its address back");
         world.scale(3).await;
-        world.broker(3, BrokerState::Idle, "Idle", Duration::from_secs(120)).await;
+        world.broker(3, BrokerState::Idle, "Idle", READY).await;
 
         let before: Vec<String> = world.ledger().values().map(|a| a.id.clone()).collect();
         world.scale(0).await;
-        world.broker(0, BrokerState::Idle, "Idle", Duration::from_secs(120)).await;
+        world.broker(0, BrokerState::Idle, "Idle", READY).await;
         world.scale(3).await;
         world.brokers_registered(3).await;
-        world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.condition("Ready", "True", READY).await;
         assert_eq!(world.ledger().values().map(|a| a.id.clone()).collect::<Vec<_>>(), before);
         world.delete_stored_of_absent_broker(3).expect("as docs/dynamic.md has it");
     });
@@ -190,7 +190,7 @@ fn an_address_that_exists_is_adopted_and_given_up_untouched() {
             })
             .await;
         world.condition("Ready", "True", READY).await;
-        world.delete(Duration::from_secs(120)).await;
+        world.delete(READY).await;
         let left = world.demo.floating_ips().expect("floating IPs");
         assert_eq!(
             left.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(),
@@ -208,7 +208,7 @@ fn retained_addresses_are_taken_back_by_an_object_of_the_same_name() {
         world.create(|o| o["spec"]["addresses"]["retentionPolicy"] = json!({"whenDeleted": "Retain"})).await;
         world.condition("Ready", "True", READY).await;
         let before: Vec<String> = world.ledger().values().map(|a| a.id.clone()).collect();
-        world.delete(Duration::from_secs(120)).await;
+        world.delete(READY).await;
         let kept = world.ledger();
         assert_eq!(kept.values().map(|a| a.id.clone()).collect::<Vec<_>>(), before);
         assert!(kept.values().all(|a| a.description.starts_with("kea-retained/v1 ")), "{kept:?}");
@@ -228,7 +228,7 @@ fn a_namespace_can_be_deleted_although_its_secret_goes_first() {
             .delete("openstack", &DeleteParams::default())
             .await
             .expect("the deletion is accepted");
-        world.delete(Duration::from_secs(120)).await;
+        world.delete(READY).await;
         assert!(world.ledger().is_empty(), "the credential lived until the addresses were gone");
         world
             .eventually("the Secret is gone", READY, async || {
@@ -295,7 +295,7 @@ fn an_address_deleted_by_hand_is_lost_and_replaced_only_when_the_user_says_so() 
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(!world.ledger().contains_key(&2), "no replacement by itself");
         world.patch(json!({"metadata": {"annotations": {"kafkaaccess.dev/replace": "2"}}})).await;
-        world.condition("Ready", "True", Duration::from_secs(90)).await;
+        world.condition("Ready", "True", READY).await;
         assert_ne!(world.ledger()[&2].id, lost.id);
         let object = world.access().await.expect("the object");
         assert!(
@@ -349,7 +349,7 @@ fn somebody_who_keeps_moving_an_address_away_is_not_fought() {
     in_lab("contested", async |world| {
         ready(world).await;
         world.neutron.forget();
-        let limit = Duration::from_secs(120);
+        let limit = READY;
         world
             .eventually("the address is contested", limit, async || {
                 let address = world.ledger()[&0].clone();

@@ -22,7 +22,7 @@ use crate::{
     world::{NAMESPACE, World, in_lab, smallest},
 };
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 /// The password in the tenant's credential, which nothing may show.
 const CANARY: &str = "canary-3b9d1e77";
 const TENANT: &str = "tenant";

@@ -16,7 +16,7 @@ use crate::{
     world::{Background, NAMESPACE, PORT, World, held, in_lab},
 };
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 /// From nothing to an object that is Ready and back, by the chart with this `watch.scope`.
 async fn does_the_main_job(world: &mut World, scope: &str) {
@@ -74,7 +74,7 @@ fn the_image_finds_brokers_by_name(world: &World) {
     let kubectl = |args: &[&str]| world.lab.kubectl(&[&["-n", NAMESPACE], args].concat()).expect("kubectl");
     let run = ["run", "by-name", "--image", &image, "--image-pull-policy=Never", "--restart=Never", "--"];
     kubectl(&[&run[..], &["check", "--bootstrap", "kafka-1.kafka-headless.ydata.svc:9092"]].concat());
-    kubectl(&["wait", "pod/by-name", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+    kubectl(&["wait", "pod/by-name", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s"]);
     let told = kubectl(&["logs", "by-name"]);
     kubectl(&["delete", "pod", "by-name", "--wait=false"]);
     assert_eq!(told.lines().filter(|line| line.starts_with("  √ broker")).count(), 3, "{told}");
@@ -152,7 +152,7 @@ fn monitors_and_alerts_are_made_where_their_kinds_exist_and_are_what_these_admit
         kubectl(&delete);
         assert_eq!(monitoring(world, "serviceMonitor"), Vec::<String>::new());
         kubectl(&["create", "-f", &kinds]);
-        kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &kinds]);
+        kubectl(&["wait", "--for=condition=Established", "--timeout=120s", "-f", &kinds]);
         for monitor in ["serviceMonitor", "podMonitor"] {
             let made = monitoring(world, monitor);
             assert_eq!(made.len(), 2, "{made:?}");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::world::{NAMESPACE, World, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 /// Where tests run the operator: the namespace of its lease.
 const OPERATOR: &str = "default";
 const SECRET: &str = "class-credential";

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::world::{NAMESPACE, World, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 /// A folder with the program under the names that kubectl looks for.
 struct Plugin {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{NAME, World, held, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 /// Address and identifier of each broker, and the bootstrap servers.
 type Told = (BTreeMap<u32, (String, String)>, String);

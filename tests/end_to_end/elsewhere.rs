@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::world::{World, condition, current, describe, smallest};
 
 /// Brokers restart one after the other, each in up to half a minute.
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_secs(600);
 
 /// That Kafka.
 pub struct Elsewhere {

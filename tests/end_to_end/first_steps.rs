@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::world::{PORT, condition, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 #[test]
 fn from_apply_to_ready_three_addresses_cost_three_posts_and_no_restart() {
@@ -86,7 +86,7 @@ fn in_steady_state_nothing_is_written() {
         world.create(|_| {}).await;
         let before = world.condition("Ready", "True", READY).await;
         // Two probes pass, so that `Reachable` is what it will be.
-        world.condition("Reachable", "True", Duration::from_secs(30)).await;
+        world.condition("Reachable", "True", READY).await;
         tokio::time::sleep(Duration::from_secs(6)).await;
         let settled = world.access().await.expect("the object");
         world.neutron.forget();
@@ -107,7 +107,7 @@ fn mode_plan_says_what_it_would_do_and_writes_nothing() {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|object| object["spec"]["mode"] = json!("Plan")).await;
-        let object = world.reason("Programmed", "False", "PlanOnly", Duration::from_secs(30)).await;
+        let object = world.reason("Programmed", "False", "PlanOnly", READY).await;
         let plan = object.status.as_ref().expect("a status").plan.join("\n");
         for ordinal in 0..3 {
             assert!(plan.contains(&format!("allocate an address for kafka-{ordinal}")), "{plan}");

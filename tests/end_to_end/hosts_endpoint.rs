@@ -123,7 +123,7 @@ fn a_machine_with_a_token_and_without_a_kubeconfig_follows_the_pods_by_any_repli
         assert_eq!(world.vm_table(BOOTSTRAP).map(|table| table.len()), Ok(3), "the file stays");
         files.put("tokens/ydata.kafka", NEXT);
         world
-            .eventually("both replicas take the new token", Duration::from_secs(30), async || {
+            .eventually("both replicas take the new token", Duration::from_secs(120), async || {
                 let outputs = [leader.hosts(&["--check"]), follower.hosts(&["--check"])];
                 if outputs.iter().all(|output| output.status.success()) { Ok(()) } else { Err(outputs) }
             })

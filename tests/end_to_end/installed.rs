@@ -77,7 +77,7 @@ impl Installed {
             "jsonpath={.status.phase}",
         ];
         if self.lab.kubectl(&phase).is_ok_and(|phase| phase.trim() == "Terminating") {
-            let gone = ["wait", "--for=delete", "namespace", &self.namespace, "--timeout=60s"];
+            let gone = ["wait", "--for=delete", "namespace", &self.namespace, "--timeout=300s"];
             self.lab.kubectl(&gone).expect("the namespace goes");
         }
         if self.lab.kubectl(&["get", "namespace", &self.namespace]).is_err() {
@@ -120,7 +120,7 @@ impl Installed {
     /// Lets the pods come again.
     pub fn start(&self) {
         self.kubectl(&["scale", "deployment", RELEASE, "--replicas=2"]);
-        self.kubectl(&["rollout", "status", "deployment", RELEASE, "--timeout=60s"]);
+        self.kubectl(&["rollout", "status", "deployment", RELEASE, "--timeout=300s"]);
         self.wait_until_one_leads();
     }
 

@@ -40,7 +40,7 @@ fn kraft_brokers_are_reached_under_their_own_names_and_auto_never_restarts_them(
         assert!(steps.contains("advertised.listeners="), "the plan shows the settings: {steps}");
         assert_eq!(pods(), before, "no broker was restarted");
 
-        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=90s"]);
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         world
             .eventually("nothing is left in the cloud", Duration::from_secs(10), async || {
                 if world.ledger().is_empty() { Ok(()) } else { Err(world.ledger()) }

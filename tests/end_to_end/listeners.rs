@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::world::{PORT, World, in_lab};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 /// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting. The registration of
 /// the former pod outlives it for a while, so that counts only after the new one listens.
@@ -16,7 +16,7 @@ async fn restart(world: &World, name: &str) {
     let former = world.pods().get(name).await.expect("the pod exists").metadata.uid;
     world.pods().delete(name, &DeleteParams::default()).await.expect("a pod can be deleted");
     world
-        .eventually(&format!("another pod {name} is ready"), Duration::from_secs(120), async || {
+        .eventually(&format!("another pod {name} is ready"), READY, async || {
             let pod = world.pods().get_opt(name).await.expect("pods can be read").ok_or("no pod")?;
             let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
@@ -48,7 +48,7 @@ fn a_port_that_is_busy_in_the_pod_is_refused_and_nothing_stays_stored() {
         let stored = world.kafka_configs(1, &["--describe"]).expect("settings");
         assert!(!stored.contains("EXTERNAL"), "{stored}");
         restart(world, "kafka-1").await;
-        world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.condition("Ready", "True", READY).await;
     });
 }
 
@@ -62,10 +62,10 @@ fn a_stored_value_that_hides_the_configuration_is_named_and_not_overwritten() {
         // Somebody stores a listener of their own beside ours: the stored value is not `configuration + ours` any more.
         let admin = "listeners=[INTERNAL://:9092,ADMIN://:9099,EXTERNAL://:9094],listener.security.protocol.map=[INTERNAL:PLAINTEXT,ADMIN:PLAINTEXT,EXTERNAL:PLAINTEXT]";
         world.kafka_configs(2, &["--alter", "--add-config", admin]).expect("the value can be stored by hand");
-        world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
+        world.broker(2, BrokerState::Refused, "ListenerShadowed", READY).await;
         restart(world, "kafka-2").await;
         world.delete_stored_listeners(2).await;
-        world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.condition("Ready", "True", READY).await;
     });
 }
 
@@ -108,14 +108,14 @@ fn brokers_start_again_with_the_listener_and_after_it_was_withdrawn() {
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
         restart(world, "kafka-0").await;
-        world.condition("Ready", "True", Duration::from_secs(90)).await;
+        world.condition("Ready", "True", READY).await;
         let address = world.ledger()[&0].floating_ip_address;
         world
             .eventually("the virtual machine reaches the restarted broker", READY, async || {
                 world.vm_table(&format!("{address}:{PORT}")).map(|_| ())
             })
             .await;
-        world.delete(Duration::from_secs(120)).await;
+        world.delete(READY).await;
         for broker in 0..3 {
             let stored = world.kafka_configs(broker, &["--describe"]).expect("settings");
             assert!(!stored.contains("EXTERNAL"), "{stored}");
@@ -155,7 +155,7 @@ fn manual_rollout_shows_the_settings_and_goes_on_when_the_user_has_made_them() {
                 .kafka_configs(ordinal, &["--alter", "--add-config", &settings])
                 .expect("the user makes the change");
         }
-        world.condition("Ready", "True", Duration::from_secs(90)).await;
+        world.condition("Ready", "True", READY).await;
     });
 }
 
@@ -202,7 +202,7 @@ fn a_configuration_that_changes_under_a_stored_value_is_named_and_not_overwritte
             "kafka-headless.ydata.svc.cluster.local:9092",
         )
         .await;
-        let object = world.broker(2, BrokerState::Refused, "ListenerShadowed", Duration::from_secs(90)).await;
+        let object = world.broker(2, BrokerState::Refused, "ListenerShadowed", READY).await;
         let broker = object.status.expect("a status").brokers[2].clone();
         assert!(broker.message.unwrap_or_default().contains("advertised.listeners"), "the key is named");
         assert_eq!(stored(), before, "nothing was overwritten");
@@ -251,6 +251,6 @@ fn an_endpoint_that_another_broker_advertises_is_not_given_to_a_second() {
         assert!(!stored.contains("EXTERNAL"), "{stored}");
         restart(world, "kafka-0").await;
         world.delete_stored_listeners(2).await;
-        world.broker(0, BrokerState::Ready, "", Duration::from_secs(90)).await;
+        world.broker(0, BrokerState::Ready, "", READY).await;
     });
 }

@@ -18,7 +18,7 @@ use crate::{
 
 const NAMESPACE: &str = "ydata-migration";
 const VOTERS: &str = "1000@controller-0.controller.ydata-migration.svc:9093";
-const ROLLED: Duration = Duration::from_secs(240);
+const ROLLED: Duration = Duration::from_secs(600);
 
 /// A user's change of the brokers' command line, which Kubernetes rolls.
 async fn change_command(world: &World, change: impl Fn(&str) -> String) {
@@ -59,7 +59,7 @@ fn deploy_controller(world: &World, kafka: &Elsewhere) {
         let command = world.lab.command("kubectl").args(["apply", "-f", "-"]);
         command.text_with_input(manifest.as_bytes()).expect("accepted");
     }
-    kafka.kubectl(&["rollout", "status", "statefulset/controller", "--timeout=120s"]);
+    kafka.kubectl(&["rollout", "status", "statefulset/controller", "--timeout=600s"]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_cluster_goes_from_zookeeper_to_kraft_and_keeps_its_addresses() {
             )
         })
         .await;
-        kafka.kubectl(&["rollout", "status", "statefulset/kafka", "--timeout=240s"]);
+        kafka.kubectl(&["rollout", "status", "statefulset/kafka", "--timeout=900s"]);
         world
             .eventually("the metadata has come over", ROLLED, async || {
                 let log = kafka.kubectl(&["logs", "controller-0"]);
@@ -107,7 +107,7 @@ fn a_cluster_goes_from_zookeeper_to_kraft_and_keeps_its_addresses() {
                 .replace(" --override inter.broker.protocol.version=3.9", "")
         })
         .await;
-        kafka.kubectl(&["rollout", "status", "statefulset/kafka", "--timeout=240s"]);
+        kafka.kubectl(&["rollout", "status", "statefulset/kafka", "--timeout=900s"]);
         let after = kafka.until(world, "Reachable", "True", None).await.status.unwrap_or_default();
         assert_eq!(after.bootstrap_servers, live.bootstrap_servers, "KRaft brokers at the same addresses");
         let bootstrap = live.bootstrap_servers.expect("every broker advertises");

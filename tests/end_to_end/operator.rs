@@ -39,7 +39,7 @@ pub fn ask(at: SocketAddr, method: &str, path: &str, body: &str) -> String {
     let request = format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n{body}");
     let mut page = String::new();
     // A process that was stopped accepts and does not answer.
-    let patient = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let patient = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let asked = patient
         .and_then(|()| stream.write_all(request.as_bytes()))
         .and_then(|()| stream.read_to_string(&mut page));

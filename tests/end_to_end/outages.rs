@@ -11,7 +11,7 @@ use crate::{
     world::{NAMESPACE, in_lab, smallest},
 };
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 #[test]
 fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
@@ -65,14 +65,14 @@ fn keystone_and_neutron_down_for_a_while_change_nothing_and_are_found_again() {
         };
         let before_now = good();
         world
-            .eventually("the addresses are probed", Duration::from_secs(90), async || match good() {
+            .eventually("the addresses are probed", Duration::from_secs(300), async || match good() {
                 count if count > before_now => Ok(()),
                 count => Err(count),
             })
             .await;
         world.cloud.start(Service::Keystone).expect("Keystone starts");
         world.cloud.start(Service::Neutron).expect("Neutron starts");
-        world.condition("Ready", "True", Duration::from_secs(90)).await;
+        world.condition("Ready", "True", READY).await;
         assert_eq!(world.neutron.mutations(), []);
         assert_eq!(bound(), before);
     });
@@ -96,7 +96,7 @@ fn creates_whose_requests_or_replies_are_lost_make_no_second_address() {
         });
         world.start_operator();
         world.create(|_| {}).await;
-        world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.condition("Ready", "True", READY).await;
         world.neutron.heal();
         assert_eq!(world.demo.floating_ips().expect("floating IPs").len(), 3);
         assert_eq!(world.ledger().keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
@@ -157,7 +157,7 @@ fn an_api_server_that_is_restarted_costs_no_address_and_no_write() {
         // It watches and leads again: what happens now is acted on.
         world.unbind(&world.ledger()[&1]);
         world
-            .eventually("the address is bound again", Duration::from_secs(90), async || {
+            .eventually("the address is bound again", READY, async || {
                 if world.ledger()[&1].port_id.is_some() { Ok(()) } else { Err(()) }
             })
             .await;

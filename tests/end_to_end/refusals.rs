@@ -7,9 +7,9 @@ use kafka_external_access::api::BrokerState;
 use lab::cloud::SecurityRule;
 use serde_json::json;
 
-use crate::world::{condition, in_lab};
+use crate::world::in_lab;
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 #[test]
 fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {
@@ -45,8 +45,8 @@ fn a_security_group_that_blocks_the_port_is_named_and_opening_it_needs_no_write(
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
-        let object = world.reason("Reachable", "False", "SecurityGroupBlocks", READY).await;
-        assert_eq!(condition(&object, "Programmed").map(|c| c.0).as_deref(), Some("True"));
+        world.condition("Programmed", "True", READY).await;
+        world.reason("Reachable", "False", "SecurityGroupBlocks", READY).await;
         world.neutron.forget();
         world.reset_security_group();
         world.condition("Reachable", "True", Duration::from_secs(330)).await;

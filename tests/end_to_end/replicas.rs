@@ -18,7 +18,7 @@ use crate::{
     world::{World, in_lab},
 };
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 /// The lease of the operators under test.
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -52,7 +52,14 @@ fn one_of_two_replicas_acts_and_the_other_takes_over_when_it_ends() {
         println!("taken over {:?} after a graceful end", until_it_leads(&second));
         world.neutron.forget();
         world.pods().delete("kafka-1", &DeleteParams::default()).await.expect("a pod can be deleted");
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        world
+            .eventually("the address follows the pod", READY, async || {
+                match world.neutron.mutations().len() {
+                    0 => Err("no PUT yet"),
+                    _ => Ok(()),
+                }
+            })
+            .await;
         world.brokers_registered(3).await;
         world.condition("Ready", "True", READY).await;
         world.assert_bound(0..3).await;

@@ -34,10 +34,10 @@ use crate::{
 
 const KRAFT: &str = "ydata-restart";
 const CONTROLLERS: &str = "ydata-controllers";
-const ROLLED: Duration = Duration::from_secs(240);
+const ROLLED: Duration = Duration::from_secs(600);
 /// The ConfigMap with a file for each broker.
 const FILES: &str = "kafka-external-access";
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(420);
 
 /// What happened to the brokers' pods of a namespace.
 #[derive(Debug, Default)]
@@ -164,7 +164,7 @@ fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_no
         }
 
         let lives = Watch::start(&world.kube, KRAFT);
-        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=240s"]);
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         lives.end().await.assert_restarts(1);
         assert!(world.ledger().is_empty(), "{:?}", world.ledger());
         let after = stateful_set(world, KRAFT).await;
@@ -196,7 +196,7 @@ fn brokers_whose_controllers_have_a_stateful_set_of_their_own_restart_once_each_
         let bootstrap = reached.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
         let table = world.vm_table(&bootstrap).expect("the virtual machine lists the brokers");
         assert_eq!(table.values().map(String::as_str).collect::<Vec<_>>().join(","), bootstrap);
-        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=240s"]);
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         kafka.remove();
     });
 }

@@ -18,9 +18,9 @@ use crate::{
 };
 
 const AT: &str = "127.0.0.1:19090";
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 /// Calls are tried again later and later, and a rate needs two of them.
-const TOLD: Duration = Duration::from_secs(120);
+const TOLD: Duration = Duration::from_secs(300);
 
 /// Metrics that are not there in this world, and why.
 const NOT_HERE: [(&str, &str); 3] = [

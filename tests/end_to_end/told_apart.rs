@@ -16,7 +16,7 @@ use crate::{
 };
 
 const FENCED: &str = "ydata-fenced";
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(420);
 
 /// The way from one pod to an address, cut in the pod's own network; whole again when this goes.
 struct Cut<'a> {
@@ -107,7 +107,7 @@ fn a_broker_that_the_controllers_have_fenced_is_told_as_fenced_while_it_answers(
         kafka.until(world, "Reachable", "True", None).await;
         assert_eq!(lives(), before, "no pod was restarted");
 
-        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=90s"]);
+        kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         kafka.remove();
     });
 }

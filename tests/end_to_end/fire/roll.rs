@@ -12,7 +12,7 @@ use crate::{
     world::{NAMESPACE, World, in_lab},
 };
 
-const ROLLED: Duration = Duration::from_secs(300);
+const ROLLED: Duration = Duration::from_secs(600);
 
 /// Names and UIDs of the brokers' pods.
 async fn pods(world: &World) -> BTreeMap<String, String> {

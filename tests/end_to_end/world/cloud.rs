@@ -71,7 +71,7 @@ impl World {
 
     /// The pod's address.
     pub async fn pod_ip(&self, name: &str) -> Ipv4Addr {
-        self.eventually(&format!("pod {name} has an address"), Duration::from_secs(60), async || {
+        self.eventually(&format!("pod {name} has an address"), Duration::from_secs(240), async || {
             let pod = self.pods().get_opt(name).await.expect("pods can be read");
             let ip = pod
                 .filter(|pod| pod.metadata.deletion_timestamp.is_none())

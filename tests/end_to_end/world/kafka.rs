@@ -79,14 +79,14 @@ impl World {
 
     /// Waits until each broker that should be of the newest template is, and all are registered.
     pub async fn brokers_rolled(&self) {
-        let wait = ["-n", NAMESPACE, "rollout", "status", "statefulset/kafka", "--timeout=120s"];
+        let wait = ["-n", NAMESPACE, "rollout", "status", "statefulset/kafka", "--timeout=900s"];
         self.lab.kubectl(&wait).expect("the brokers follow their template");
         self.brokers_registered(3).await;
     }
 
     /// Waits until so many brokers are registered, as the internal listener shows them.
     pub async fn brokers_registered(&self, count: usize) {
-        self.eventually(&format!("{count} brokers are registered"), Duration::from_secs(120), async || {
+        self.eventually(&format!("{count} brokers are registered"), Duration::from_secs(400), async || {
             match self.internal_table() {
                 Ok(table) if table.len() == count => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -100,7 +100,7 @@ impl World {
         let listed = self
             .lab
             .command("kcat")
-            .args(["-L", "-m", "5", "-b", "kafka-0.kafka-headless.ydata.svc:9092"])
+            .args(["-L", "-m", "30", "-b", "kafka-0.kafka-headless.ydata.svc:9092"])
             .text();
         listed.map(|text| table(&text)).map_err(|error| error.to_string())
     }
@@ -108,7 +108,7 @@ impl World {
     /// The active controller, as the internal listener shows it.
     pub fn controller(&self) -> Option<u32> {
         let listed =
-            self.lab.command("kcat").args(["-L", "-m", "5", "-b", "kafka-0.kafka-headless.ydata.svc:9092"]);
+            self.lab.command("kcat").args(["-L", "-m", "30", "-b", "kafka-0.kafka-headless.ydata.svc:9092"]);
         let listed = listed.text().ok()?;
         let line = listed.lines().find(|line| line.contains("(controller)"))?;
         line.trim().strip_prefix("broker ")?.split(' ').next()?.parse().ok()
@@ -122,7 +122,7 @@ impl World {
 
     /// The advertised table as the virtual machine sees it through `address`.
     pub fn vm_table(&self, address: &str) -> Result<BTreeMap<i32, String>, String> {
-        self.vm_kcat(&["-L", "-m", "5", "-b", address]).map(|text| table(&text))
+        self.vm_kcat(&["-L", "-m", "30", "-b", address]).map(|text| table(&text))
     }
 
     /// Removes what is stored for brokers that a test has scaled away: one that comes back would not start where its
@@ -148,7 +148,7 @@ impl World {
         let at = (self.pod_ip(&format!("kafka-{broker}")).await, 9092).into();
         let internal = Target { at, security: Security::default(), step_timeout: Duration::from_secs(5) };
         let view = self
-            .eventually("the broker shows what it has stored", Duration::from_secs(30), async || {
+            .eventually("the broker shows what it has stored", Duration::from_secs(240), async || {
                 TcpBrokers.describe(&internal).await
             })
             .await;

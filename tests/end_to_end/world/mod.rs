@@ -391,8 +391,10 @@ impl World {
         self.accesses().get_opt(NAME).await.expect("the object can be read")
     }
 
-    /// Asks for the deletion and waits until the object is gone.
+    /// Asks for the deletion and waits until the object is gone. A process that came to lead meanwhile waits for five minutes
+    /// before it lets the object go.
     pub async fn delete(&self, limit: Duration) {
+        let limit = limit.max(Duration::from_secs(480));
         self.accesses().delete(NAME, &DeleteParams::default()).await.expect("the deletion is accepted");
         self.eventually("the object is gone", limit, async || match self.access().await {
             None => Ok(()),
