@@ -3,7 +3,7 @@
 # tree: the simulation must catch it. All are in one build; the variable MUTANT chooses which one is awake.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${SEEDS:-0..2000}
+seeds=${SEEDS:-0..10000}
 copy=${TMPDIR:-/tmp}/kafka-external-access-mutants
 export CARGO_TARGET_DIR=$PWD/target
 
