@@ -190,7 +190,7 @@ fn an_address_that_exists_is_adopted_and_given_up_untouched() {
             })
             .await;
         world.condition("Ready", "True", READY).await;
-        world.delete(READY).await;
+        world.delete().await;
         let left = world.demo.floating_ips().expect("floating IPs");
         assert_eq!(
             left.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(),
@@ -208,7 +208,7 @@ fn retained_addresses_are_taken_back_by_an_object_of_the_same_name() {
         world.create(|o| o["spec"]["addresses"]["retentionPolicy"] = json!({"whenDeleted": "Retain"})).await;
         world.condition("Ready", "True", READY).await;
         let before: Vec<String> = world.ledger().values().map(|a| a.id.clone()).collect();
-        world.delete(READY).await;
+        world.delete().await;
         let kept = world.ledger();
         assert_eq!(kept.values().map(|a| a.id.clone()).collect::<Vec<_>>(), before);
         assert!(kept.values().all(|a| a.description.starts_with("kea-retained/v1 ")), "{kept:?}");
@@ -228,7 +228,7 @@ fn a_namespace_can_be_deleted_although_its_secret_goes_first() {
             .delete("openstack", &DeleteParams::default())
             .await
             .expect("the deletion is accepted");
-        world.delete(READY).await;
+        world.delete().await;
         assert!(world.ledger().is_empty(), "the credential lived until the addresses were gone");
         world
             .eventually("the Secret is gone", READY, async || {
@@ -349,9 +349,8 @@ fn somebody_who_keeps_moving_an_address_away_is_not_fought() {
     in_lab("contested", async |world| {
         ready(world).await;
         world.neutron.forget();
-        let limit = READY;
         world
-            .eventually("the address is contested", limit, async || {
+            .eventually("the address is contested", READY, async || {
                 let address = world.ledger()[&0].clone();
                 if address.port_id.is_some() {
                     world.unbind(&address);

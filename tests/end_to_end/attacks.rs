@@ -137,7 +137,7 @@ fn a_tenants_account_reaches_nothing_beyond_its_namespace_and_takes_nothing_by_i
         assert_eq!(asked(&client, "PATCH", &format!("{objects}/kafka"), Some(&without)).await, 200);
         world.condition("Ready", "True", READY).await;
         assert_eq!(asked(&client, "PATCH", &status, Some(&forged)).await, 200);
-        world.delete(Duration::from_secs(120)).await;
+        world.delete().await;
         let now = world.demo.network("GET", &format!("/floatingips/{id}"), None).expect("it is there");
         for field in ["description", "port_id", "revision_number", "fixed_ip_address"] {
             assert_eq!(now["floatingip"][field], shop[field], "{field} of somebody's address");

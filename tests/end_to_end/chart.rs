@@ -35,7 +35,7 @@ async fn does_the_main_job(world: &mut World, scope: &str) {
     assert_eq!(bootstrap, expected.join(","));
     let seen = world.vm_table(&expected[0]).expect("the virtual machine lists the brokers");
     assert_eq!(seen.into_values().collect::<Vec<_>>(), expected);
-    world.delete(Duration::from_secs(120)).await;
+    world.delete().await;
     assert!(world.ledger().is_empty(), "nothing is left in the cloud");
 }
 

@@ -116,7 +116,7 @@ fn a_namespace_without_a_credential_is_served_by_a_class_until_it_is_revoked() {
 
         // What the class allows is counted in the cloud.
         world.apply_class(|class| class["limits"] = json!({"addressesPerNamespace": 2})).await;
-        world.delete(Duration::from_secs(120)).await;
+        world.delete().await;
         assert!(world.ledger().is_empty());
         assert!(!world.class_secret_is_held().await);
         world.create(of_class).await;

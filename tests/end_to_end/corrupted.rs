@@ -139,7 +139,7 @@ fn finalizers_that_somebody_removed_come_back() {
             .await;
         assert_eq!(world.neutron.mutations(), []);
         // So nothing is left over when it goes.
-        world.delete(Duration::from_secs(120)).await;
+        world.delete().await;
         assert!(world.ledger().is_empty(), "{:?}", world.ledger());
     });
 }

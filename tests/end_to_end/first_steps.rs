@@ -55,7 +55,7 @@ fn from_apply_to_ready_three_addresses_cost_three_posts_and_no_restart() {
         };
         let after = world.kafka_configs(0, &["--describe", "--all"]).expect("settings of broker 0");
         assert_eq!(static_of(&after), static_of(&settings), "what the configuration file says is unchanged");
-        world.delete(Duration::from_secs(120)).await;
+        world.delete().await;
         assert!(world.ledger().is_empty(), "nothing is left in the cloud");
     });
 }
@@ -115,7 +115,7 @@ fn mode_plan_says_what_it_would_do_and_writes_nothing() {
         assert!(!crate::world::held(&object), "no finalizer either");
         assert_eq!(world.neutron.mutations(), []);
         assert!(world.ledger().is_empty());
-        world.delete(Duration::from_secs(10)).await;
+        world.delete().await;
     });
 }
 
@@ -148,7 +148,7 @@ fn the_static_provider_advertises_stated_addresses_and_never_calls_a_cloud() {
         );
         assert_eq!(world.keystone.calls(), [], "no token was asked for");
         assert_eq!(world.neutron.calls(), []);
-        world.delete(Duration::from_secs(60)).await;
+        world.delete().await;
     });
 }
 

@@ -151,7 +151,7 @@ fn a_machine_that_reaches_pods_but_not_names_follows_pods_that_move_within_one_r
         assert_eq!(vm.file(), original, "every byte, mode and owner");
         assert_ne!(world.broker_lives().await, lives, "the pods are new ones");
         assert_eq!(world.neutron.calls().len(), 0, "no call to the cloud");
-        world.delete(Duration::from_secs(10)).await;
+        world.delete().await;
         world.remove_vm_account("kafka-hosts", &kubeconfig);
     });
 }

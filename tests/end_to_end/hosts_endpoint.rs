@@ -135,7 +135,7 @@ fn a_machine_with_a_token_and_without_a_kubeconfig_follows_the_pods_by_any_repli
         assert!(log.contains("refused") && !log.contains("canary"), "the log of both has no token");
         follower.assert_code(&["--remove"], 0);
         second.wait_until_it_leads();
-        world.delete(Duration::from_secs(10)).await;
+        world.delete().await;
         std::fs::remove_dir_all(&files.0).expect("removed");
     });
 }

@@ -152,7 +152,7 @@ fn limits_in_mbit_per_s_are_kept_by_policies_of_the_operator_and_who_may_not_mak
                 names => Err(names),
             })
             .await;
-        world.delete(Duration::from_secs(90)).await;
+        world.delete().await;
         assert_eq!(policies(world), Vec::<String>::new(), "nothing is left over");
         world.admin.identity("DELETE", &format!("/users/{}", user.user_id), None).expect("deleted");
     });

@@ -115,7 +115,7 @@ fn brokers_start_again_with_the_listener_and_after_it_was_withdrawn() {
                 world.vm_table(&format!("{address}:{PORT}")).map(|_| ())
             })
             .await;
-        world.delete(READY).await;
+        world.delete().await;
         for broker in 0..3 {
             let stored = world.kafka_configs(broker, &["--describe"]).expect("settings");
             assert!(!stored.contains("EXTERNAL"), "{stored}");

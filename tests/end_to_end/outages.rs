@@ -23,7 +23,7 @@ fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
         world.create(|_| {}).await;
         world.condition("Ready", "True", READY).await;
         world.condition("Reachable", "True", READY).await;
-        world.delete(Duration::from_secs(120)).await;
+        world.delete().await;
         witness.noticed_nothing(world).await;
     });
 }
@@ -200,7 +200,7 @@ fn a_password_that_is_changed_holds_everything_as_it_is_until_the_secret_is_rene
             world.ledger().into_values().map(|a| a.port_id).collect::<Vec<_>>(),
             bound.into_values().map(|a| a.port_id).collect::<Vec<_>>()
         );
-        world.delete(Duration::from_secs(90)).await;
+        world.delete().await;
         world.admin.identity("DELETE", &format!("/users/{}", user.user_id), None).expect("deleted");
     });
 }

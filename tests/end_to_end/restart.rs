@@ -400,7 +400,7 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
         assert!(messages.iter().all(|text| text.contains("set rollout: Restart")), "{messages:?}");
         assert_eq!(world.ledger().len(), 3);
         world.patch(json!({"spec": {"listener": {"rollout": "Restart"}}})).await;
-        world.delete(ROLLED).await;
+        world.delete_within(ROLLED).await;
         let set = stateful_set(world, NAMESPACE).await;
         assert!(
             spec(&set).to_string().contains("/etc/kafka-external-access"),

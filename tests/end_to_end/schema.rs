@@ -291,7 +291,7 @@ fn every_rule_of_the_schema_lets_one_object_through_and_refuses_another_with_its
                 assert!(text.contains(sentence), "{sentence}: {text}");
             }
             if exists {
-                world.delete(std::time::Duration::from_secs(10)).await;
+                world.delete().await;
             }
         }
     });

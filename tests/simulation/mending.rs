@@ -122,13 +122,12 @@ impl World {
         let patch =
             told.plan.iter().find_map(|line| line.split_once("--type=json -p '")?.1.strip_suffix('\''));
         let patched = patch.is_some_and(|patch| self.patch_stateful_set(patch));
-        let words = [&told, &of_rival].into_iter().flat_map(|status| {
+        let mut words = [&told, &of_rival].into_iter().flat_map(|status| {
             let brokers = status.brokers.iter().filter_map(|broker| broker.message.as_ref());
             brokers.chain(status.conditions.iter().map(|condition| &condition.message))
         });
-        let held_back = words
-            .into_iter()
-            .any(|text| text.contains("updateStrategy") || text.contains("older pod template"));
+        let held_back =
+            words.any(|text| text.contains("updateStrategy") || text.contains("older pod template"));
         if patched || held_back && (self.set_partition(None) || self.setup.on_delete && self.roll_by_hand()) {
             self.after_effect();
         }

@@ -393,8 +393,12 @@ impl World {
 
     /// Asks for the deletion and waits until the object is gone. A process that came to lead meanwhile waits for five minutes
     /// before it lets the object go.
-    pub async fn delete(&self, limit: Duration) {
-        let limit = limit.max(Duration::from_secs(480));
+    pub async fn delete(&self) {
+        self.delete_within(Duration::from_secs(480)).await;
+    }
+
+    /// The same where brokers restart on the way.
+    pub async fn delete_within(&self, limit: Duration) {
         self.accesses().delete(NAME, &DeleteParams::default()).await.expect("the deletion is accepted");
         self.eventually("the object is gone", limit, async || match self.access().await {
             None => Ok(()),
