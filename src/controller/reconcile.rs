@@ -336,8 +336,8 @@ impl Reconciler {
         let since = self.leadership.since();
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         match memories.remove(&desired.key) {
-            // What another leader did in between is not remembered here.
             Some((uid, memory)) if uid == desired.uid && memory.started_at == since => memory,
+            Some((uid, before)) if uid == desired.uid => before.led_again(since),
             _ => Memory::new(since),
         }
     }

@@ -15,7 +15,7 @@
 //! | yes | same cluster and name, UID gone, or retained | | take over by one PUT: marker and binding |
 //! | yes, `address:` | in the project, free | known | record it in the status, then bind |
 //! | yes, `address:` | bound by somebody else, or wanted by an older object | | `AddressInUse` |
-//! | yes | we bound it, somebody moved it 3 times in 10 min | | `Contested` for 30 min |
+//! | yes | we bound it, somebody moved it away from this port 3 times in 10 min | | `Contested` for 30 min |
 //! | no (scaled down) | one of ours | | keep: Idle; still bound 60 s after the pod is gone: unbind |
 //! | any | our cluster, object unknown | | report `OrphanAddress` |
 //!
@@ -323,7 +323,7 @@ impl<'a> Bindings<'a> {
         target: &KnownTarget<'_>,
         admitted: bool,
     ) -> Option<Verdict> {
-        if let Some(until) = self.memory.contested_until.get(&ordinal).filter(|until| **until > self.now) {
+        if let Some(until) = self.memory.contested_until(ordinal, self.now) {
             let text = format!(
                 "somebody keeps moving {} away from this broker; the next try is at {until:.0}",
                 address.address

@@ -36,7 +36,7 @@ use super::{
     memory::{self, Memory},
     observed::{CloudState, CloudView, KafkaState, Observed, OtherAccess},
     ownership::{self, Holdings, Owner},
-    roll::{needs_files, outdated},
+    roll::{comes_of_unknown, needs_files, outdated},
     rollback,
 };
 use crate::{
@@ -87,13 +87,18 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Timest
 fn still_rolling(desired: &Desired, observed: &Observed, plan: &Plan) -> Problem {
     let name = &desired.stateful_set;
     let or = if plan.outstanding.is_empty() { "" } else { ", or by the patch in status.plan" };
-    let reads_files = |set| needs_files(set, observed).filter(|ordinal| outdated(set, observed, *ordinal));
-    let text = match observed.stateful_set.as_ref().and_then(reads_files) {
-        Some(ordinal) => format!(
+    let set = observed.stateful_set.as_ref();
+    let needs = set.and_then(|set| Some((set, needs_files(set, observed)?)));
+    let text = match needs {
+        Some((set, ordinal)) if comes_of_unknown(set, observed, ordinal) => format!(
+            "{name}-{ordinal} would be made of an older pod template, by the partition of updateStrategy, and may not start without ConfigMap {}, which goes when the newest was rolled out",
+            file::name(name)
+        ),
+        Some((set, ordinal)) if outdated(set, observed, ordinal) => format!(
             "{name}-{ordinal} is of an older pod template and would not start again without ConfigMap {}, which goes when that pod was made anew",
             file::name(name)
         ),
-        None => format!(
+        _ => format!(
             "StatefulSet {name} still has what the restarts for this object need; it is taken out when every pod is there and of the newest template{or}"
         ),
     };
@@ -272,8 +277,8 @@ fn in_file(desired: &Desired, observed: &Observed, address: &FloatingIp) -> Opti
     Some(Problem::new(Reason::ReleaseBlocked, text))
 }
 
-/// The address that is recorded for the broker, or the name for it, where it advertises that. With `Restart` a name may
-/// stay in the template, as the user wants it.
+/// The address that is recorded for the broker, or that the spec names for it, or the name for it, where it advertises
+/// that. With `Restart` a name may stay in the template, as the user wants it.
 fn told(
     desired: &Desired,
     listener: &WantedListener,
@@ -281,8 +286,9 @@ fn told(
     view: &BrokerView,
     ordinal: Ordinal,
 ) -> Option<String> {
-    let address = observed.recorded(ordinal)?.address.clone()?;
-    if dynamic::names_host(view, &address) {
+    let recorded = observed.recorded(ordinal)?.address.clone()?;
+    let chosen = desired.chosen_addresses.get(&ordinal).map(ToString::to_string);
+    if let Some(address) = chosen.into_iter().chain([recorded]).find(|host| dynamic::names_host(view, host)) {
         return Some(address);
     }
     let name =
@@ -368,7 +374,10 @@ fn addresses(
                 outside: None,
                 as_before: false,
             };
-            plan.addresses.insert(*ordinal, held);
+            // One of the user's that the broker was told stays recorded for it.
+            if observed.recorded(*ordinal).is_none_or(|broker| broker.adopted != Some(true)) {
+                plan.addresses.insert(*ordinal, held);
+            }
             plan.brokers.entry(*ordinal).or_insert(Verdict::Releasing(None));
             if plan.asks() || !brokers_of(observed, *ordinal, address).all(|broker| may_go(plan, broker)) {
                 continue;

@@ -260,7 +260,8 @@ impl Broker<'_> {
                     plan.wake_at(*until, self.now);
                     return plan.refuse(self.ordinal, Reason::ListenerNotApplied, text.clone());
                 }
-                if let Some(other) = self.observed.absent_teller(self.ordinal, &wanted.endpoint) {
+                if let Some(other) = self.memory.absent_teller(self.observed, self.ordinal, &wanted.endpoint)
+                {
                     let text = still_told(self.desired, other, &wanted.endpoint);
                     plan.wake_in(self.desired.probe_interval);
                     return plan.refuse(self.ordinal, Reason::EndpointTaken, text);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cloud::{Binding, CloudFault},
-    domain::{AddressId, Endpoint, Ordinal, QosPolicyId, Uid},
+    domain::{AddressId, Endpoint, Ordinal, PortId, QosPolicyId, Uid},
     kubernetes::{KubernetesError, KubernetesFault},
     listeners::dynamic,
 };
@@ -63,12 +63,10 @@ pub struct Memory {
     pub target_gone_since: BTreeMap<Ordinal, Timestamp>,
     /// Brokers that do not exist any more, since when (`whenScaled: Delete`).
     pub idle_since: BTreeMap<Ordinal, Timestamp>,
-    /// Where we bound each address last, and when somebody moved it away (10 minutes back).
-    pub moved_away: BTreeMap<Ordinal, Vec<Timestamp>>,
+    /// Who shares no addresses with us: brokers from whose port somebody moved the address away.
+    pub quarrels: BTreeMap<Ordinal, Quarrel>,
     /// Bindings we made and saw confirmed: who moves them now is somebody else.
     pub bound_by_us: BTreeMap<Ordinal, Binding>,
-    /// No bind before this moment: somebody keeps moving the address away.
-    pub contested_until: BTreeMap<Ordinal, Timestamp>,
     /// First of the two lists that showed nothing of a deleted object.
     pub empty_since: Option<Timestamp>,
     /// Brokers that answered through their address at least once.
@@ -83,6 +81,8 @@ pub struct Memory {
     lost: bool,
     /// Brokers on which a change of listeners was taken back, with the words; not tried again before the time.
     pub listener_refused: BTreeMap<Ordinal, (Timestamp, String)>,
+    /// What each broker was told to advertise and may have stored.
+    pub told: BTreeMap<Ordinal, Endpoint>,
     /// The last restart by us of each broker that the StatefulSet has had ever since.
     pub restarted: BTreeMap<Ordinal, Restarted>,
     /// Whose pods those were.
@@ -104,6 +104,18 @@ pub struct Restarted {
     pub goal: Option<Endpoint>,
     /// It did tell that from its start: a later restart for the same goal is another story.
     pub reached: bool,
+}
+
+/// Somebody moves an address away from a port, to which we have bound it. It ends with the port: where a pod was on its
+/// way out, its address may have been seen unbound while its port was still listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarrel {
+    /// The port that the address was moved away from.
+    pub port: PortId,
+    /// When (10 minutes back).
+    pub moves: Vec<Timestamp>,
+    /// No bind before this moment.
+    pub until: Option<Timestamp>,
 }
 
 /// Why and how long nothing is allocated.
@@ -130,15 +142,15 @@ impl Memory {
             surplus_since: BTreeMap::new(),
             target_gone_since: BTreeMap::new(),
             idle_since: BTreeMap::new(),
-            moved_away: BTreeMap::new(),
+            quarrels: BTreeMap::new(),
             bound_by_us: BTreeMap::new(),
-            contested_until: BTreeMap::new(),
             empty_since: None,
             reached: BTreeMap::new(),
             settled: false,
             good: BTreeSet::new(),
             lost: false,
             listener_refused: BTreeMap::new(),
+            told: BTreeMap::new(),
             restarted: BTreeMap::new(),
             stateful_set: None,
             policies_in_use: BTreeSet::new(),
@@ -149,6 +161,11 @@ impl Memory {
 }
 
 impl Memory {
+    /// What another leader did in between is not remembered; a broker may still have stored what it was told before.
+    pub fn led_again(self, since: Timestamp) -> Self {
+        Self { told: self.told, ..Self::new(since) }
+    }
+
     /// Takes in what was seen. Call it after each observation, before the plan.
     pub fn see(&mut self, desired: &Desired, observed: &Observed, now: Timestamp) {
         self.now = now;
@@ -172,8 +189,9 @@ impl Memory {
         }
         let nothing_left = observed.own.deleting && holdings.ours.is_empty();
         self.empty_since = nothing_left.then(|| self.empty_since.unwrap_or(now));
-        for moves in self.moved_away.values_mut() {
-            moves.retain(|at| *at + MOVES_WITHIN > now);
+        self.quarrels.retain(|ordinal, quarrel| is_listed(cloud, *ordinal, &quarrel.port));
+        for quarrel in self.quarrels.values_mut() {
+            quarrel.moves.retain(|at| *at + MOVES_WITHIN > now);
         }
         self.watch_for_moves(cloud, &holdings, now);
     }
@@ -195,25 +213,27 @@ impl Memory {
             .bound_by_us
             .iter()
             .filter(|(ordinal, ours)| {
-                let here = cloud
-                    .ports
-                    .get(ordinal)
-                    .is_some_and(|ports| ports.iter().any(|port| port.id == ours.port));
                 let exists = holdings.ours.contains_key(ordinal);
                 let bound = cloud.addresses.iter().any(|address| address.binding.as_ref() == Some(*ours));
-                here && exists && !bound
+                is_listed(cloud, **ordinal, &ours.port) && exists && !bound
             })
             .map(|(ordinal, _)| *ordinal)
             .collect();
         for ordinal in moved {
-            self.bound_by_us.remove(&ordinal);
-            let moves = self.moved_away.entry(ordinal).or_default();
-            moves.push(now);
-            if moves.len() >= MOST_MOVES {
-                moves.clear();
-                self.contested_until.insert(ordinal, now + CONTESTED);
+            let Some(Binding { port, .. }) = self.bound_by_us.remove(&ordinal) else { continue };
+            let quarrel = Quarrel { port, moves: Vec::new(), until: None };
+            let quarrel = self.quarrels.entry(ordinal).or_insert(quarrel);
+            quarrel.moves.push(now);
+            if quarrel.moves.len() >= MOST_MOVES {
+                quarrel.moves.clear();
+                quarrel.until = Some(now + CONTESTED);
             }
         }
+    }
+
+    /// When somebody keeps moving the address of this broker away, and until when it stays where it is.
+    pub fn contested_until(&self, ordinal: Ordinal, now: Timestamp) -> Option<Timestamp> {
+        self.quarrels.get(&ordinal)?.until.filter(|until| *until > now)
     }
 
     /// The broker that we restarted last, while it may still be on its way: not yet back, for five minutes at most.
@@ -224,6 +244,27 @@ impl Memory {
         let pod = observed.pods.get(ordinal).map(|pod| &pod.identity.uid);
         let up = matches!(back, Some(Ok(_))) && pod != Some(&restarted.pod);
         (!up || self.now < restarted.at + CATCH_UP).then_some(*ordinal)
+    }
+
+    /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does
+    /// not start a broker whose endpoint another one has. Of one that was switched off since, its address is left: the
+    /// cloud gives it to the next one when somebody has deleted it there. What this process has told it may not stand in
+    /// the status yet.
+    pub fn absent_teller(
+        &self,
+        observed: &Observed,
+        ordinal: Ordinal,
+        endpoint: &Endpoint,
+    ) -> Option<Ordinal> {
+        let kafka = observed.kafka.as_ref()?;
+        let whole = endpoint.to_string();
+        let recorded = observed.own.status.brokers.iter().filter(|broker| match &broker.advertised {
+            Some(advertised) => *advertised == whole,
+            None => broker.address.as_ref() == Some(&endpoint.host),
+        });
+        let told = self.told.iter().filter(|(_, told)| *told == endpoint).map(|(ordinal, _)| *ordinal);
+        let mut others = recorded.map(|broker| Ordinal(broker.ordinal)).chain(told);
+        others.find(|other| *other != ordinal && !matches!(kafka.internal.get(other), Some(Ok(_))))
     }
 
     /// The pod is one that we have made start anew for this goal already, which was not reached.
@@ -268,7 +309,7 @@ impl Memory {
         plan.actions.is_empty()
             && plan.cloud_settled
             && self.surplus_since.is_empty()
-            && self.moved_away.values().all(Vec::is_empty)
+            && self.quarrels.values().all(|quarrel| quarrel.moves.is_empty())
             && !self.lost
     }
 
@@ -311,11 +352,17 @@ impl Memory {
                     Restarted { pod: pod.uid.clone(), at: now, goal: goal.clone(), reached: false };
                 self.restarted.insert(*ordinal, restarted);
             }
-            (Action::Advertise { ordinal, .. }, Ok(())) => {
-                self.listener_refused.remove(ordinal);
-            }
             (Action::Advertise { ordinal, .. }, Err(Cause::ListenerNotApplied(text))) => {
                 self.listener_refused.insert(*ordinal, (now + LISTENER_PAUSE, text.clone()));
+            }
+            (Action::Advertise { ordinal, endpoint, .. }, result) => {
+                self.told.insert(*ordinal, endpoint.clone());
+                if result.is_ok() {
+                    self.listener_refused.remove(ordinal);
+                }
+            }
+            (Action::Withdraw { ordinal, .. }, Ok(())) => {
+                self.told.remove(ordinal);
             }
             _ => {}
         }
@@ -337,6 +384,10 @@ impl Memory {
             }
         }
     }
+}
+
+fn is_listed(cloud: &CloudView, ordinal: Ordinal, port: &PortId) -> bool {
+    cloud.ports.get(&ordinal).is_some_and(|ports| ports.iter().any(|listed| listed.id == *port))
 }
 
 /// Keeps the first time of what is still there, starts one for what is new, drops the rest.

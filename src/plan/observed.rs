@@ -12,7 +12,7 @@ use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
 use crate::{
     api::{BrokerStatus, KafkaExternalAccessStatus},
     cloud::{CloudError, FloatingIp, IngressRule, Port, limits::QosPolicy},
-    domain::{AccessKey, ClusterId, Endpoint, NetworkId, Ordinal, ProjectId, Uid},
+    domain::{AccessKey, ClusterId, NetworkId, Ordinal, ProjectId, Uid},
     kafka::{
         BrokerView, ClusterState, KafkaError, ListenerSetting,
         probe::{Course, Report},
@@ -57,20 +57,6 @@ impl Observed {
     /// This listener came into the pod template by us.
     pub fn in_template(&self, listener: &str) -> bool {
         self.stateful_set.as_ref().is_some_and(|set| template::is_ours(&set.object, listener))
-    }
-
-    /// Another broker that was told this endpoint and cannot be asked now. It may still have it stored, and Kafka does
-    /// not start a broker whose endpoint another one has. Of one that was switched off since, its address is left: the
-    /// cloud gives it to the next one when somebody has deleted it there.
-    pub fn absent_teller(&self, ordinal: Ordinal, endpoint: &Endpoint) -> Option<Ordinal> {
-        let kafka = self.kafka.as_ref()?;
-        let whole = endpoint.to_string();
-        let told = self.own.status.brokers.iter().filter(|broker| match &broker.advertised {
-            Some(advertised) => *advertised == whole,
-            None => broker.address.as_ref() == Some(&endpoint.host),
-        });
-        let mut others = told.map(|broker| Ordinal(broker.ordinal)).filter(|other| *other != ordinal);
-        others.find(|other| !matches!(kafka.internal.get(other), Some(Ok(_))))
     }
 }
 

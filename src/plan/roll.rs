@@ -37,9 +37,22 @@ pub fn not_made(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
 
 /// The first broker whose pod would not start again without our files, or comes again of a template that nobody knows.
 pub fn needs_files(set: &StatefulSetView, observed: &Observed) -> Option<Ordinal> {
-    set.ordinals()
-        .chain(observed.pods.keys().copied())
-        .find(|ordinal| observed.pods.get(ordinal).is_none_or(|pod| pod.terminating || pod.reads_files))
+    set.ordinals().chain(observed.pods.keys().copied()).find(|ordinal| {
+        comes_of_unknown(set, observed, *ordinal)
+            || observed.pods.get(ordinal).is_none_or(|pod| pod.terminating || pod.reads_files)
+    })
+}
+
+/// A pod that is made anew below `partition` is of the revision that the last finished roll left, whatever it is of now;
+/// what that revision reads is known from another pod of it.
+pub fn comes_of_unknown(set: &StatefulSetView, observed: &Observed, ordinal: Ordinal) -> bool {
+    let Some(status) = &set.object.status else { return false };
+    let partition = usize::try_from(strategy::partition(&set.object)).unwrap_or(usize::MAX);
+    let left = status.current_revision.as_ref();
+    left.is_some()
+        && left != status.update_revision.as_ref()
+        && set.ordinals().take(partition).any(|held_back| held_back == ordinal)
+        && !observed.pods.values().any(|pod| pod.revision.as_ref() == left && !pod.reads_files)
 }
 
 /// Of an older template because somebody holds the newest back, and not because of our roll.

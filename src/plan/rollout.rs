@@ -177,8 +177,8 @@ impl Road<'_> {
                 plan.refuse(*ordinal, Reason::EndpointTaken, text);
                 tellers.push((teller, &goal.endpoint));
             } else if let Some(other) = self
-                .observed
-                .absent_teller(*ordinal, &goal.endpoint)
+                .memory
+                .absent_teller(self.observed, *ordinal, &goal.endpoint)
                 .filter(|_| !self.in_force(*ordinal, goal))
             {
                 plan.refuse(*ordinal, Reason::EndpointTaken, still_told(self.desired, other, &goal.endpoint));

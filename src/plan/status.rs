@@ -130,15 +130,22 @@ impl Teller<'_> {
             self.plan.problems.is_empty() && set.is_some_and(|set| set.ordinals().next().is_none());
         let decided = (none_wanted || !self.plan.brokers.is_empty())
             && matches!(self.observed.cloud, CloudState::Seen(_) | CloudState::NotUsed);
-        // With `whenScaled: Delete` what a broker had that is scaled away goes with it.
-        let stays = self.desired.retention.when_scaled == Retention::Retain && !self.observed.own.deleting;
-        let kept = self.observed.own.status.brokers.iter().filter(|broker| {
-            !decided || (stays && broker.address_id.is_some() && broker.adopted != Some(true))
-        });
+        let kept = self.observed.own.status.brokers.iter().filter(|broker| !decided || self.stays(broker));
         ordinals.extend(kept.map(|broker| Ordinal(broker.ordinal)));
         ordinals.sort_unstable();
         ordinals.dedup();
         ordinals.into_iter().map(|ordinal| self.broker(ordinal)).collect()
+    }
+
+    /// What was allocated for a broker that is scaled away goes with it by `whenScaled: Delete`; the user's own is the
+    /// broker's as long as the spec names it.
+    fn stays(&self, broker: &BrokerStatus) -> bool {
+        let chosen = self.desired.chosen_addresses.get(&Ordinal(broker.ordinal)).map(ToString::to_string);
+        let is_its = match broker.adopted {
+            Some(true) => chosen == broker.address,
+            _ => self.desired.retention.when_scaled == Retention::Retain,
+        };
+        is_its && broker.address_id.is_some() && !self.observed.own.deleting
     }
 
     fn is_wanted(&self, ordinal: u32) -> bool {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    apps::v1::{StatefulSet, StatefulSetUpdateStrategy},
+    core::v1::ConfigMap,
+};
 use kafka_external_access::{
     api::{FINALIZER, KafkaExternalAccess, KafkaExternalAccessStatus},
     cloud::{
@@ -31,7 +34,7 @@ use kafka_external_access::{
         Outside, PodIdentity,
         class::Classes,
         cost::Prices,
-        memory::{AllocationPause, Memory, Restarted},
+        memory::{AllocationPause, Memory, Quarrel, Restarted},
         observed::{
             CloudState, CloudView, CredentialProblem, KafkaState, Metering, Observed, OtherAccess, Own,
             PodView, ProbeResult, StatefulSetView, Wants,
@@ -69,7 +72,7 @@ pub struct Case {
     /// `gone`, `no-ip`, `terminating`, `unready`, `alone`, `alone-terminating`, for the others a running pod.
     #[serde(default)]
     pods: BTreeMap<u32, String>,
-    /// `none`, `two`, `foreign`, `unprotected`; for the others one port.
+    /// `none`, `two`, `foreign`, `unprotected`, `new` (not the one of before); for the others one port.
     #[serde(default)]
     ports: BTreeMap<u32, String>,
     /// `closed`, `everything`, `unreadable`; else the listener's port only.
@@ -104,6 +107,8 @@ pub struct Case {
     /// The user's own update strategy is `OnDelete`.
     #[serde(default)]
     on_delete: bool,
+    /// The user's own `partition`; the last finished roll left revision `old`.
+    partition: Option<u32>,
     /// `healthy`, `tight`, `behind`, `careless`, `refused`; else not asked.
     #[serde(default)]
     cluster: String,
@@ -220,6 +225,9 @@ struct Remembered {
     /// Brokers whose address we have led to where it should lead now.
     #[serde(default)]
     bound: Vec<u32>,
+    /// What brokers were told by this process.
+    #[serde(default)]
+    told: BTreeMap<u32, String>,
     /// Brokers whose former pod we evicted, seconds ago, so that they advertise what they should, or nothing any more.
     #[serde(default)]
     restarted: BTreeMap<u32, u64>,
@@ -467,6 +475,7 @@ impl Case {
         match kind {
             "none" => vec![],
             "two" => vec![port.clone(), Port { id: PortId::new("port-x"), ..port }],
+            "new" => vec![Port { id: PortId::new("port-x"), ..port }],
             _ => vec![port],
         }
     }
@@ -544,6 +553,10 @@ impl Case {
             let strategy = serde_json::from_value(json!({"type": "OnDelete"})).expect("a strategy");
             plain.spec.get_or_insert_default().update_strategy = Some(strategy);
         }
+        if let Some(partition) = self.partition {
+            plain.spec.get_or_insert_default().update_strategy = Some(staged(partition));
+            plain.status.get_or_insert_default().current_revision = Some("old".into());
+        }
         let wanted = template::Wanted {
             name: &listener.name,
             port: listener.port,
@@ -577,9 +590,7 @@ impl Case {
             // The user lets two brokers wait for the newest template: afterwards, or while our roll held the strategy.
             "staged" | "taken-over" => {
                 let mut set = if self.template == "staged" { returned() } else { changed() };
-                let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
-                let strategy = serde_json::from_value(rolling).expect("a strategy");
-                set.spec.get_or_insert_default().update_strategy = Some(strategy);
+                set.spec.get_or_insert_default().update_strategy = Some(staged(2));
                 set
             }
             "reverted" => {
@@ -811,7 +822,9 @@ impl Case {
             until: now() + Duration::from_secs(*seconds),
         });
         let until = now() + Duration::from_secs(600);
-        memory.contested_until = remembered.contested.iter().map(|o| (Ordinal(*o), until)).collect();
+        let quarrel =
+            |o: &u32| (Ordinal(*o), Quarrel { port: port_id(*o), moves: Vec::new(), until: Some(until) });
+        memory.quarrels = remembered.contested.iter().map(quarrel).collect();
         memory.surplus_since =
             remembered.surplus.iter().map(|(id, s)| (AddressId::new(id), ago(*s))).collect();
         memory.target_gone_since = remembered.gone.iter().map(|(o, s)| (Ordinal(*o), ago(*s))).collect();
@@ -830,9 +843,16 @@ impl Case {
         let evicted = remembered.evicted.iter().map(|(o, s)| restart(*o, format!("pod-{o}"), *s));
         let binding = |o: &u32| (Ordinal(*o), Binding { port: port_id(*o), fixed_ip: ip(*o) });
         memory.bound_by_us = remembered.bound.iter().map(binding).collect();
+        let told = |(o, endpoint): (&u32, &String)| (Ordinal(*o), endpoint.parse().expect("an endpoint"));
+        memory.told = remembered.told.iter().map(told).collect();
         memory.restarted = restarted.chain(evicted).collect();
         memory
     }
+}
+
+fn staged(partition: u32) -> StatefulSetUpdateStrategy {
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+    serde_json::from_value(rolling).expect("a strategy")
 }
 
 fn prices() -> Prices {

@@ -81,8 +81,7 @@ fn decide(case: &Case) -> String {
         let address = broker.address.as_deref().unwrap_or("none");
         writeln!(text, "recorded {} {:?} {address}", broker.ordinal, broker.state).expect("a String");
     }
-    for ordinal in memory.moved_away.iter().filter(|(_, moves)| !moves.is_empty()).map(|(ordinal, _)| ordinal)
-    {
+    for (ordinal, _) in memory.quarrels.iter().filter(|(_, quarrel)| !quarrel.moves.is_empty()) {
         writeln!(text, "moved away {ordinal}").expect("a String");
     }
     for ordinal in memory.target_gone_since.keys() {

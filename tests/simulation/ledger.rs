@@ -40,7 +40,7 @@ use crate::{
 const HINDSIGHT: Duration = Duration::from_secs(DRIFT.as_secs() + 120);
 
 /// From the read of a spec to the effect of what it asked for, late ones included.
-const OVERTAKEN: Duration = Duration::from_secs(240);
+const OVERTAKEN: Duration = Duration::from_secs(60);
 /// The same for a call that is late: its client gave up after a minute, and its effect comes 170 s after that at most.
 const OVERTAKEN_LATE: Duration = Duration::from_secs(60 + 60 + 170);
 
@@ -60,6 +60,8 @@ pub struct Ledger {
     told: BTreeMap<(String, u32), BTreeSet<String>>,
     /// Since when the StatefulSet is there.
     set_since: Option<Duration>,
+    /// When there was neither it nor a broker that it left, for the last time.
+    without_brokers: Option<Duration>,
     /// Addresses of the user that a spec names, or named, until when.
     chosen: BTreeMap<Ipv4Addr, Duration>,
     /// An object or an address was let go while there was no StatefulSet: nobody could take out what brokers have stored.
@@ -144,6 +146,9 @@ impl Ledger {
         }
         let set = world.api.of_stateful_set(SET, |_| ()).is_some();
         self.set_since = set.then(|| self.set_since.unwrap_or(now));
+        if !set && (0..8).all(|ordinal| !world.is_up(ordinal)) {
+            self.without_brokers = Some(now);
+        }
         let present = world.api.of_accesses(|objects| {
             for object in objects.values() {
                 let chosen = object.spec.brokers.iter().filter_map(|broker| broker.address);
@@ -306,17 +311,19 @@ impl World {
     /// Who tells this address, or will.
     fn told_by(&self, address: &FloatingIp) -> Option<String> {
         let host = format!("://{}:", address.address);
-        // One that is made again may overtake a call that was sent without it.
-        let set = self.ledger().set_since.is_some_and(|since| self.now() > since + OVERTAKEN);
+        // Those that come again may overtake a call that was sent without them.
+        let lately = |at: Duration| self.now() < at + OVERTAKEN_LATE;
+        let set = self.ledger().set_since.is_some_and(|since| !lately(since));
+        let came_lately = self.ledger().without_brokers.is_some_and(lately);
         for ordinal in 0..8 {
+            let up = self.is_up(ordinal) && !came_lately;
             let stored = self.kafka.stored(node(ordinal));
-            let stored =
-                stored.get(&ListenerSetting::AdvertisedListeners).filter(|_| set || self.is_up(ordinal));
+            let stored = stored.get(&ListenerSetting::AdvertisedListeners).filter(|_| set || up);
             if stored.is_some_and(|text| text.contains(&host)) {
                 return Some(format!("it is stored for broker {ordinal}"));
             }
             let file = self.broker_tells(ordinal).filter(|text| text.contains(&host));
-            if file.is_some() && self.is_up(ordinal) {
+            if file.is_some() && up {
                 return Some(format!("broker {ordinal} has told it since its start"));
             }
         }

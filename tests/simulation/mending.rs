@@ -107,16 +107,18 @@ impl World {
     pub fn follow_the_word(self: &Arc<Self>) {
         let told = |of| self.api.access_now(&of).and_then(|object| object.status).unwrap_or_default();
         let (told, of_rival) = (told(key()), told(rival_key()));
-        let says =
-            |text: &str| told.brokers.iter().any(|broker| broker.message.iter().any(|m| m.contains(text)));
-        if says("set rollout: Restart") {
-            // With a restart, what holds one broker up holds all up.
-            self.take_foreign_addresses_away();
-            self.edit(|spec| spec["listener"]["rollout"] = json!("Restart"));
-            self.after_effect();
-        }
-        if says("set rollout: Dynamic") {
-            self.choose_rollout();
+        for (object, status) in [(key(), &told), (rival_key(), &of_rival)] {
+            let mut messages = status.brokers.iter().filter_map(|broker| broker.message.as_ref());
+            let rollout = messages.find_map(|text| match text {
+                _ if text.contains("set rollout: Restart") => Some("Restart"),
+                _ => text.contains("set rollout: Dynamic").then(|| self.chosen_rollout()),
+            });
+            let Some(rollout) = rollout else { continue };
+            if rollout == "Restart" {
+                // With a restart, what holds one broker up holds all up.
+                self.take_foreign_addresses_away();
+            }
+            self.edit_object(&object, |spec| spec["listener"]["rollout"] = json!(rollout));
             self.after_effect();
         }
         let patch =

@@ -126,11 +126,14 @@ impl World {
     }
 
     pub fn choose_rollout(self: &Arc<Self>) {
-        let rollout = if self.setup.listener == Listener::Restart { "Restart" } else { "Auto" };
         self.edit(|spec| {
             if let Some(listener) = spec.get_mut("listener") {
-                listener["rollout"] = json!(rollout);
+                listener["rollout"] = json!(self.chosen_rollout());
             }
         });
+    }
+
+    pub fn chosen_rollout(&self) -> &'static str {
+        if self.setup.listener == Listener::Restart { "Restart" } else { "Auto" }
     }
 }

@@ -50,7 +50,7 @@ const HAPPENINGS: [(&str, u64, u64, Happening); 36] = [
     ("GroupOpened", 2, 0, |world, _| world.group_opens()),
     ("PartitionsTight", 3, 0, |world, _| world.partitions_tight()),
     ("SpecEdited", 6, 6, |world, _| world.edit_spec()),
-    ("AddressAdopted", 3, 4, |world, _| world.adopt()),
+    ("AddressAdopted", 3, 6, |world, _| world.adopt()),
     ("AdoptionEnded", 2, 4, |world, _| world.end_adoption()),
     ("ObjectDeleted", 4, 8, World::delete_object),
     ("ObjectMadeAgain", 3, 8, World::object_again),

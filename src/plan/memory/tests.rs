@@ -87,6 +87,25 @@ fn who_moves_an_address_that_we_bound_is_somebody_else_until_we_unbind_it() {
 }
 
 #[test]
+fn what_a_broker_was_told_is_remembered_until_it_is_withdrawn_whoever_led_in_between() {
+    let advertise = || Action::Advertise {
+        address: Outside::Stated([203, 0, 113, 10].into()),
+        ordinal: BROKER,
+        node: NodeId(0),
+        endpoint: endpoint(),
+        changes: vec![],
+    };
+    let told = BTreeMap::from([(BROKER, endpoint())]);
+    assert_eq!(after(&[(advertise(), Ok(()))]).told, told);
+    let cut_off = Err(Cause::LookAgain("the broker was not asked afterwards"));
+    assert_eq!(after(&[(advertise(), cut_off)]).led_again(at(60)).told, told);
+    let taken_back = Err(Cause::ListenerNotApplied("not open in time".into()));
+    assert_eq!(after(&[(advertise(), taken_back)]).told, BTreeMap::new());
+    let withdraw = Action::Withdraw { ordinal: BROKER, node: NodeId(0), changes: vec![] };
+    assert_eq!(after(&[(advertise(), Ok(())), (withdraw, Ok(()))]).told, BTreeMap::new());
+}
+
+#[test]
 fn refused_allocations_pause_the_next_ones_twice_as_long_each_time() {
     let pause = |refusals: usize, jitter: f64| {
         let mut memory = Memory::new(start());
