@@ -65,6 +65,18 @@ pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Names that are listed before the rest is counted.
+const NAMED: usize = 5;
+
+/// The first few, and how many more.
+pub fn listed(names: &[String]) -> String {
+    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 /// For people.
 pub fn render(categories: &[Category]) -> String {
     let mut text = String::new();

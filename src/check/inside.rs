@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | a broker advertises an address on the internal listener | failed | clients that only know addresses lose the cluster when every pod has moved (KIP-899) |
 //! | a broker lacks the listener for clients outside | failed | clients are told of it there, or not at all |
+//! | no rule of a broker's security groups admits the served port from outside | failed | no client outside reaches the broker |
+//! | no router that the project can see joins the pods' network with the external one | warning | the cloud binds no address without one; another project's may not be shown |
 //! | a topic with one replica | warning | its records are away while its broker restarts or moves |
 //! | replicas <= min.insync.replicas | warning | it takes no records while one broker is away; `rollout: Restart` is blocked |
 //! | min.insync.replicas 1 beside several replicas | warning | a record that was acknowledged may be on one broker only |
@@ -14,7 +16,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::findings::{Category, counted};
+use super::{
+    findings::{Category, counted, listed},
+    network::{self, Routed},
+};
 use crate::{
     api::{Rollout, conditions::Reason},
     cli::style::Mark,
@@ -29,9 +34,6 @@ use crate::{
     },
 };
 
-/// Names that are listed before the rest is counted.
-const NAMED: usize = 5;
-
 /// Everything that was looked at.
 pub struct Looked<'a> {
     /// What is wanted.
@@ -42,6 +44,8 @@ pub struct Looked<'a> {
     pub plan: &'a Plan,
     /// Floating IPs in use and allowed, where the cloud tells.
     pub quota: Option<(u64, Option<u64>)>,
+    /// Which pods a router joins with the external network.
+    pub routed: Routed,
 }
 
 /// All categories, in the order of the road.
@@ -102,7 +106,7 @@ fn kubernetes(Looked { desired, observed, .. }: &Looked<'_>) -> Category {
     found
 }
 
-fn cloud(Looked { desired, observed, quota, .. }: &Looked<'_>) -> Category {
+fn cloud(Looked { desired, observed, quota, routed, .. }: &Looked<'_>) -> Category {
     let mut found = Category::new("cloud");
     let view = match &observed.cloud {
         CloudState::NotUsed => return found,
@@ -144,13 +148,8 @@ fn cloud(Looked { desired, observed, quota, .. }: &Looked<'_>) -> Category {
             _ => found.bad(format!("{pod} has several ports"), Reason::PortAmbiguous.remedy()),
         }
     }
-    match &view.rules {
-        Ok(_) => found.good("the rules of the pods' security groups can be read"),
-        Err(error) => found.warn(
-            format!("the rules of the pods' security groups cannot be read: {error}"),
-            "Exposure is then not checked; let the credential read security groups.",
-        ),
-    }
+    network::routers(&mut found, &desired.stateful_set, &network::targets(observed), routed);
+    network::groups(&mut found, desired, observed, view);
     found
 }
 
@@ -328,13 +327,4 @@ fn decided(Looked { desired, plan, .. }: &Looked<'_>) -> Category {
         ),
     }
     found
-}
-
-/// The first few, and how many more.
-fn listed(names: &[String]) -> String {
-    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
 }

@@ -24,9 +24,10 @@ use crate::{
 };
 
 mod before;
+mod cloud;
 pub mod findings;
 pub mod inside;
-mod quota;
+pub mod network;
 mod vantage;
 
 use findings::{Category, passed, render};
@@ -120,12 +121,13 @@ async fn looked(args: &CheckArgs) -> Result<Vec<Category>, String> {
             }
             Err(error) => return Err(error.to_string()),
         };
-        let quota = quota::of(&looked).await;
+        let cloud::Answers { quota, routed } = cloud::ask(&looked).await;
         categories.extend(inside::categories(&inside::Looked {
             desired: &looked.desired,
             observed: &looked.observed,
             plan: &looked.decided,
             quota,
+            routed,
         }));
     }
     Ok(categories)

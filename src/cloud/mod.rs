@@ -198,6 +198,18 @@ pub trait FloatingIps: Send + Sync {
         Ok(None)
     }
 
+    /// Of these targets of the project, those that a router joins with `external`: it has an interface on the subnet of the
+    /// fixed IP, and a gateway there (Networking API v2.0, "Routers"). Without one a binding is refused
+    /// ([`CloudFault::NoRouter`]). A router that the project does not see, as it may not see another project's, is left
+    /// out. `None`: the cloud does not tell.
+    async fn routed(
+        &self,
+        _external: &NetworkId,
+        _targets: &BTreeSet<Binding>,
+    ) -> Result<Option<BTreeSet<Binding>>, CloudError> {
+        Ok(None)
+    }
+
     /// **All** floating IPs of the project: every page, or an error. Checked against the project on the client.
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError>;
 

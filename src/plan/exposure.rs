@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use super::{desired::Desired, observed::CloudView};
-use crate::cloud::{IngressRule, Port};
+use super::{Problem, desired::Desired, observed::CloudView};
+use crate::{
+    api::conditions::Reason,
+    cloud::{IngressRule, Port},
+};
 
 /// The port that clients outside use: the listener's, else the internal one.
 pub fn served_port(desired: &Desired, internal_port: Option<u16>) -> Option<u16> {
@@ -59,6 +62,16 @@ pub fn blocks(port: &Port, cloud: &CloudView, served: u16) -> bool {
             let covers = rule.ports.is_none_or(|(first, last)| (first..=last).contains(&served));
             covers && rule.remote_group.is_none() && outside(rule, port)
         })
+}
+
+/// Why nobody outside gets through to this port, with a rule that would let clients in.
+pub fn blocked(port: &Port, cloud: &CloudView, served: u16) -> Option<Problem> {
+    let group = port.security_groups.first().filter(|_| blocks(port, cloud, served))?;
+    let text = format!(
+        "no rule of the groups of port {} admits TCP {served} from outside; add one, for example: openstack security group rule create --protocol tcp --dst-port {served} --remote-ip YOUR_CLIENTS {group}",
+        port.id
+    );
+    Some(Problem::new(Reason::SecurityGroupBlocks, text))
 }
 
 fn rules_of<'a>(port: &'a Port, rules: &'a [IngressRule]) -> impl Iterator<Item = &'a IngressRule> {

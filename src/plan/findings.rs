@@ -191,15 +191,8 @@ impl Teller<'_> {
         let served = exposure::served_port(self.desired, internal)?;
         let bound =
             self.plan.addresses.iter().filter(|(_, held)| held.outside.is_some()).map(|(ordinal, _)| ordinal);
-        let port = bound
-            .filter_map(|ordinal| cloud.ports.get(ordinal)?.first())
-            .find(|port| exposure::blocks(port, cloud, served))?;
-        let group = port.security_groups.first()?;
-        let text = format!(
-            "no rule of the groups of port {} admits TCP {served} from outside; add one, for example: openstack security group rule create --protocol tcp --dst-port {served} --remote-ip YOUR_CLIENTS {group}",
-            port.id
-        );
-        Some(Problem::new(Reason::SecurityGroupBlocks, text))
+        let mut ports = bound.filter_map(|ordinal| cloud.ports.get(ordinal)?.first());
+        ports.find_map(|port| exposure::blocked(port, cloud, served))
     }
 
     fn progressing(&self, programmed: &Finding) -> Finding {

@@ -40,7 +40,7 @@ mod conditions;
 pub mod cost;
 pub mod deletion;
 pub mod desired;
-mod exposure;
+pub mod exposure;
 pub mod failure;
 mod findings;
 #[cfg(any(test, fuzzing))]

@@ -92,7 +92,7 @@ async fn passes(world: &World, plugin: &Plugin, args: &str) -> String {
         .await
 }
 
-/// `check --pre`: rights, credential, network, quota and dialect, before there is an object.
+/// `check --pre`: rights, credential, network, quota, security groups and dialect, before there is an object.
 async fn before_anything_exists(world: &World, plugin: &Plugin, example: &str) {
     let (text, code) = plugin.run(world, &format!("check --pre -n ydata -f {example}"));
     assert_eq!(code, Some(1), "{text}");
@@ -103,6 +103,8 @@ async fn before_anything_exists(world: &World, plugin: &Plugin, example: &str) {
         "√ may create customresourcedefinitions.apiextensions.k8s.io",
         "√ the credential is accepted",
         "√ 0 of 50 floating IPs of the quota are in use",
+        "√ a router joins the pod network with the external network",
+        "√ the pods' security groups admit TCP 9094 from outside",
         "√ the listener settings of the pod template are understood: INTERNAL on port 9092",
         "√ INTERNAL advertises names",
         "‼ no broker has EXTERNAL yet",
@@ -116,6 +118,11 @@ async fn before_anything_exists(world: &World, plugin: &Plugin, example: &str) {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("× 0 of 2 floating IPs of the quota are in use: room for 2 of 3"), "{text}");
     world.admin.set_floating_ip_quota(project, Some(50)).expect("the quota can be set");
+    world.close_security_group();
+    let (text, code) = plugin.run(world, &format!("check --pre -n ydata -f {example}"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("× kafka-0, kafka-1, kafka-2: no rule of the groups of port "), "{text}");
+    world.reset_security_group();
 }
 
 /// `bootstrap` and `report`: what is printed works, and what is secret is not printed.

@@ -11,6 +11,7 @@ use kafka_external_access::{
     check::{
         findings::render,
         inside::{Looked, categories},
+        network::targets,
     },
     domain::Ordinal,
     plan::{
@@ -201,8 +202,13 @@ fn checks_find_what_is_written_and_how_to_mend_it() {
         let desired = desired(&object, &case.classes()).expect("a spec that can be served");
         let observed = case.observed(&object);
         let plan = plan(&desired, &observed, &case.memory(), case::now());
-        let looked =
-            Looked { desired: &desired, observed: &observed, plan: &plan, quota: Some((3, Some(50))) };
+        let looked = Looked {
+            desired: &desired,
+            observed: &observed,
+            plan: &plan,
+            quota: Some((3, Some(50))),
+            routed: Ok(Some(targets(&observed).into_values().collect())),
+        };
         let told = render(&categories(&looked));
         let told = anstream::adapter::strip_str(&told).to_string();
         if std::env::var_os("UPDATE").is_some() {

@@ -13,7 +13,10 @@ use super::{
     auth::token_of,
     clouds_yaml::{self, CloudConfig, ConfigProblem, Identity},
     http::{Reply, refusal},
-    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireQuotas, WireRule},
+    wire::{
+        self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireQuotas, WireRouter,
+        WireRule,
+    },
 };
 use crate::{
     cloud::{CloudFault, Credential, FloatingIp, IngressRule, Port, Quota, limits::QosPolicy},
@@ -89,6 +92,7 @@ pub fn replies(bytes: &[u8]) -> (Vec<Port>, Vec<IngressRule>) {
     policies.into_iter().map(QosPolicy::from).for_each(drop);
     let _ = from_slice::<Page<WireNetwork>>(bytes);
     let _ = from_slice::<One<WireNetwork>>(bytes);
+    let _ = from_slice::<Page<WireRouter>>(bytes);
     let mut ports = from_slice::<Page<WirePort>>(bytes).map(|page| page.items).unwrap_or_default();
     ports.extend(from_slice::<One<WirePort>>(bytes).map(|one| one.floatingip));
     let rules = from_slice::<Page<WireRule>>(bytes).map(|page| page.items).unwrap_or_default();

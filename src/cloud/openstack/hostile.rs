@@ -2,6 +2,7 @@
 //! to a place that is not called, no end of memory or time, and no secret into a message.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -17,7 +18,8 @@ use jiff::Timestamp;
 
 use super::{CallObserver, CallOutcome, Neutron, clouds_yaml, http::Limits};
 use crate::{
-    cloud::{CloudError, CloudFault, Credential, FloatingIps},
+    cloud::{Binding, CloudError, CloudFault, Credential, FloatingIps},
+    domain::{NetworkId, PortId},
     reach::Reach,
     seams::Clock,
 };
@@ -292,6 +294,49 @@ async fn a_list_without_an_end_is_given_up() {
     let fault = fault(&at(&server), here()).await;
     assert!(matches!(&fault, CloudFault::BadReply(text) if text.contains("does not end")), "{fault:?}");
     assert!(server.connections() <= 210, "{}", server.connections());
+}
+
+/// Three reads, each of what the one before has named; what was not asked for is not asked about.
+#[tokio::test]
+async fn a_cloud_that_ignores_filters_joins_nothing_and_is_asked_no_more_for_it() {
+    let (requests, heard) = std::sync::mpsc::channel();
+    let server = cloud(None, move |request, stream| {
+        // The test may be over already.
+        let _ = requests.send(request.lines().next().unwrap_or_default().to_owned());
+        let port = |id: &str, owner: &str, subnet: &str| {
+            serde_json::json!({"id": id, "network_id": format!("network-of-{id}"), "device_id": "router-1", "device_owner": owner,
+                "fixed_ips": [{"subnet_id": subnet, "ip_address": "10.128.0.20"}]})
+        };
+        let interface = |id, subnet| port(id, "network:router_interface", subnet);
+        let router =
+            |id: &str| serde_json::json!({"id": id, "external_gateway_info": {"network_id": "public"}});
+        let body = match request.contains("/routers?") {
+            true => serde_json::json!({"routers": [router("router-1"), router("router-2")]}),
+            false => serde_json::json!({"ports": [
+                port("pod", "compute:kuryr", "pods"), port("other", "compute:kuryr", "others"), interface("i", "pods"),
+            ]}),
+        };
+        reply(stream, "200 OK", "", &body.to_string());
+    });
+    let neutron = open(&at(&server), here()).expect("a cloud");
+    let target = |port: &str| Binding { port: PortId::new(port), fixed_ip: [10, 128, 0, 20].into() };
+    let asked = BTreeSet::from([target("pod"), target("gone")]);
+    let found = neutron.routed(&NetworkId::new("public"), &asked).await;
+    assert_eq!(found, Ok(Some(BTreeSet::from([target("pod")]))));
+    assert_eq!(neutron.routed(&NetworkId::new("another"), &asked).await, Ok(Some(BTreeSet::new())));
+    let heard: Vec<String> = heard.try_iter().take(3).collect();
+    let owners =
+        ["", "_distributed"].map(|kind| format!("device_owner=network%3Arouter_interface{kind}&")).concat();
+    for (line, asked) in heard.iter().zip([
+        "GET /v2.0/ports?id=gone&id=pod&limit=500 ".to_owned(),
+        format!(
+            "GET /v2.0/ports?network_id=network-of-pod&{owners}device_owner=network%3Aha_router_replicated_interface&limit=500 "
+        ),
+        "GET /v2.0/routers?id=router-1&limit=500 ".to_owned(),
+    ]) {
+        assert!(line.starts_with(&asked), "{line}");
+    }
+    assert_eq!(heard.len(), 3);
 }
 
 #[tokio::test]

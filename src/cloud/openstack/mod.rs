@@ -19,6 +19,7 @@ mod neutron;
 mod refusals;
 #[cfg(test)]
 mod replies;
+mod routers;
 mod wire;
 
 pub use http::{CallObserver, CallOutcome};

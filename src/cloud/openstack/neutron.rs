@@ -17,12 +17,16 @@ use super::{
     clouds_yaml::CloudConfig,
     http::{Call, CallObserver, Effect, Http, Limits, Reply},
     refusals::Refusals,
-    wire::{self, One, Page, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireQuotas, WireRule},
+    routers,
+    wire::{
+        self, One, Page, ROUTER_INTERFACES, WireFloatingIp, WireNetwork, WirePort, WireQosPolicy, WireQuotas,
+        WireRouter, WireRule,
+    },
 };
 use crate::{
     cloud::{
-        Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind, NewFloatingIp,
-        Port, Quota,
+        Binding, Change, CloudError, CloudFault, FloatingIp, FloatingIps, IngressRule, NetworkKind,
+        NewFloatingIp, Port, Quota,
         limits::{BandwidthLimits, Direction, QosPolicy},
     },
     domain::{AddressId, NetworkId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
@@ -193,6 +197,26 @@ impl Neutron {
         }
         Ok(all)
     }
+
+    /// Every object that has one of these values in `field`, and all of `also`. Of no value there is none.
+    async fn pages_of<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        (field, values): (&'static str, &BTreeSet<String>),
+        also: &[(&'static str, String)],
+        id: impl Fn(&T) -> String + Copy,
+    ) -> Result<Vec<T>, CloudError> {
+        let mut found = Vec::new();
+        let values: Vec<&String> = values.iter().collect();
+        for part in values.chunks(FILTERS) {
+            // Several values of one filter are alternatives.
+            let mut query: Query = part.iter().map(|value| (field, (*value).clone())).collect();
+            query.extend(also.iter().cloned());
+            found.extend(self.pages(operation, path, &query, id).await?);
+        }
+        Ok(found)
+    }
 }
 
 fn url(endpoint: &Url, path: &str, query: &Query) -> Url {
@@ -282,6 +306,28 @@ impl FloatingIps for Neutron {
             Err(CloudError { fault: CloudFault::NotFound(_) | CloudFault::Forbidden(_), .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn routed(
+        &self,
+        external: &NetworkId,
+        targets: &BTreeSet<Binding>,
+    ) -> Result<Option<BTreeSet<Binding>>, CloudError> {
+        let of_port = |port: &WirePort| port.id.clone();
+        let asked: BTreeSet<String> = targets.iter().map(|target| target.port.to_string()).collect();
+        let mut ports: Vec<WirePort> =
+            self.pages_of("find the pods' ports", "ports", ("id", &asked), &[], of_port).await?;
+        ports.retain(|port| asked.contains(&port.id));
+        let networks = ports.iter().map(|port| port.network_id.clone()).collect();
+        let owners = ROUTER_INTERFACES.map(|owner| ("device_owner", owner.to_owned()));
+        let interfaces: Vec<WirePort> = self
+            .pages_of("find the routers' ports", "ports", ("network_id", &networks), &owners, of_port)
+            .await?;
+        let ids = interfaces.iter().filter_map(WirePort::router).map(str::to_owned).collect();
+        let of_router = |router: &WireRouter| router.id.clone();
+        let routers: Vec<WireRouter> =
+            self.pages_of("find the routers", "routers", ("id", &ids), &[], of_router).await?;
+        Ok(Some(routers::routed(external, targets, &ports, &interfaces, &routers)))
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {

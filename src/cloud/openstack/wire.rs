@@ -94,7 +94,8 @@ pub struct Page<T> {
         alias = "ports",
         alias = "networks",
         alias = "security_group_rules",
-        alias = "policies"
+        alias = "policies",
+        alias = "routers"
     )]
     pub items: Vec<T>,
     #[serde(
@@ -103,7 +104,8 @@ pub struct Page<T> {
         alias = "ports_links",
         alias = "networks_links",
         alias = "security_group_rules_links",
-        alias = "policies_links"
+        alias = "policies_links",
+        alias = "routers_links"
     )]
     pub links: Vec<Link>,
 }
@@ -177,9 +179,13 @@ impl From<WireFloatingIp> for FloatingIp {
 #[derive(Deserialize)]
 pub struct WirePort {
     pub id: String,
-    network_id: String,
+    pub network_id: String,
     #[serde(flatten)]
     owner: WireOwner,
+    #[serde(default)]
+    device_id: Option<String>,
+    #[serde(default)]
+    device_owner: Option<String>,
     #[serde(default)]
     fixed_ips: Vec<WireFixedIp>,
     #[serde(default)]
@@ -191,6 +197,33 @@ pub struct WirePort {
 #[derive(Deserialize)]
 struct WireFixedIp {
     ip_address: IpAddr,
+    subnet_id: Option<String>,
+}
+
+/// `device_owner` of a port by which a router is on a subnet: a usual router, a distributed and a replicated one.
+pub const ROUTER_INTERFACES: [&str; 3] = [
+    "network:router_interface",
+    "network:router_interface_distributed",
+    "network:ha_router_replicated_interface",
+];
+
+impl WirePort {
+    /// The router whose interface it is (`device_id`).
+    pub fn router(&self) -> Option<&str> {
+        let owner = self.device_owner.as_deref()?;
+        self.device_id.as_deref().filter(|_| ROUTER_INTERFACES.contains(&owner))
+    }
+
+    /// The subnets that it has an address of.
+    pub fn subnets(&self) -> impl Iterator<Item = &str> {
+        self.fixed_ips.iter().filter_map(|fixed| fixed.subnet_id.as_deref())
+    }
+
+    /// The subnet of this address of it.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&str> {
+        let fixed = self.fixed_ips.iter().find(|fixed| fixed.ip_address == address)?;
+        fixed.subnet_id.as_deref()
+    }
 }
 
 impl From<WirePort> for Port {
@@ -239,6 +272,31 @@ impl From<WireRule> for IngressRule {
             remote_ip_prefix: wire.remote_ip_prefix.or(wire.remote_address_group_id),
             remote_group: wire.remote_group_id.map(SecurityGroupId::new),
         }
+    }
+}
+
+/// `GET /routers` (Networking API v2.0, "Routers").
+#[derive(Deserialize)]
+pub struct WireRouter {
+    pub id: String,
+    #[serde(default)]
+    external_gateway_info: Option<WireGateway>,
+    /// Extension `external-gateway-multihoming`: every gateway, the one above among them.
+    #[serde(default)]
+    external_gateways: Option<Vec<WireGateway>>,
+}
+
+#[derive(Deserialize)]
+struct WireGateway {
+    network_id: Option<String>,
+}
+
+impl WireRouter {
+    /// True when it has a gateway on this network.
+    pub fn leads_to(&self, external: &NetworkId) -> bool {
+        let several = self.external_gateways.iter().flatten();
+        let mut gateways = self.external_gateway_info.iter().chain(several);
+        gateways.any(|gateway| gateway.network_id.as_deref() == Some(external.as_str()))
     }
 }
 

@@ -32,7 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Binding, Change, CloudError, CloudFault, Clouds, Credential, FloatingIp, FloatingIps, IngressRule,
     NetworkKind, NewFloatingIp, Port,
-    limits::{BandwidthLimits, Direction, MANAGED, QosPolicy},
+    limits::{BandwidthLimits, Direction, QosPolicy},
 };
 use crate::{
     domain::{AddressId, NetworkId, PortId, ProjectId, QosPolicyId, Revision, SecurityGroupId},
@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod by_hand;
+mod policies;
 
 const PROJECT: &str = "demo";
 const EXTERNAL: &str = "public";
@@ -74,7 +75,7 @@ enum Late {
 struct Network {
     name: String,
     kind: NetworkKind,
-    /// Joined with the external network by a router.
+    /// Joined with the external network by a router of the project.
     routed: bool,
 }
 
@@ -161,56 +162,6 @@ impl State {
             Some(holder) => Err(CloudFault::PortAlreadyBound(format!("{} is bound to it", holder.address))),
             None => Ok(()),
         }
-    }
-
-    fn policy_exists(&self, id: &QosPolicyId) -> Result<(), CloudFault> {
-        let known = self.policies.iter().any(|policy| policy.id == *id);
-        if known { Ok(()) } else { Err(CloudFault::NotFound(format!("QoS policy {id}"))) }
-    }
-
-    fn policies_are_permitted(&self) -> Result<(), CloudFault> {
-        match self.policies_forbidden {
-            true => Err(CloudFault::Forbidden("create_policy is disallowed by policy".into())),
-            false => Ok(()),
-        }
-    }
-
-    fn create_policy(&mut self, limits: &BandwidthLimits) -> Result<QosPolicyId, CloudFault> {
-        self.policies_are_permitted()?;
-        let id = QosPolicyId::new(self.next_id("policy"));
-        self.policies.push(QosPolicy {
-            id: id.clone(),
-            name: limits.policy_name(),
-            project: ProjectId::new(PROJECT),
-            description: MANAGED.to_owned(),
-            egress_kbps: None,
-            ingress_kbps: None,
-        });
-        Ok(id)
-    }
-
-    fn add_rule(&mut self, id: &QosPolicyId, (direction, kbps): (Direction, u32)) -> Result<(), CloudFault> {
-        self.policies_are_permitted()?;
-        self.policy_exists(id)?;
-        for policy in self.policies.iter_mut().filter(|policy| policy.id == *id) {
-            let rule = match direction {
-                Direction::Egress => &mut policy.egress_kbps,
-                Direction::Ingress => &mut policy.ingress_kbps,
-            };
-            if rule.is_some() {
-                return Err(CloudFault::RevisionChanged);
-            }
-            *rule = Some(kbps);
-        }
-        Ok(())
-    }
-
-    fn delete_policy(&mut self, id: &QosPolicyId) -> Result<(), CloudFault> {
-        if self.addresses.values().any(|address| address.qos_policy.as_ref() == Some(id)) {
-            return Err(CloudFault::QosPolicyInUse(id.to_string()));
-        }
-        self.policies.retain(|policy| policy.id != *id);
-        Ok(())
     }
 
     /// The order of refusals is the cloud's: the body, the quota, the network, the pool, the target.
@@ -432,6 +383,17 @@ impl FloatingIps for Simulated {
         let state = self.up("find the QoS policy")?;
         let asked = |policy: &&QosPolicy| policy.id.as_str() == name_or_id || policy.name == name_or_id;
         Ok(state.policies.iter().filter(asked).cloned().collect())
+    }
+
+    async fn routed(
+        &self,
+        external: &NetworkId,
+        targets: &BTreeSet<Binding>,
+    ) -> Result<Option<BTreeSet<Binding>>, CloudError> {
+        let state = self.up("find the routers")?;
+        let gateway = NetworkId::new(format!("network-{EXTERNAL}"));
+        let joined = |target: &&Binding| *external == gateway && state.target_exists(target).is_ok();
+        Ok(Some(targets.iter().filter(joined).cloned().collect()))
     }
 
     async fn list(&self) -> Result<Vec<FloatingIp>, CloudError> {

@@ -1,4 +1,4 @@
-//! What is found: addresses, ports, rules and networks.
+//! What is found: addresses, ports, rules, networks and routers.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -201,4 +201,33 @@ pub async fn no_group_has_no_rules(world: &dyn World) {
     let cloud = world.cloud(500);
     assert_eq!(cloud.ingress_rules(&BTreeSet::from([nobody])).await, Ok(vec![]));
     assert_eq!(cloud.ingress_rules(&BTreeSet::new()).await, Ok(vec![]));
+}
+
+/// What is not told here is refused by a binding (`refusals::a_port_without_a_router_is_told`).
+pub async fn targets_that_a_router_joins_with_the_external_network_are_told(world: &dyn World) {
+    let external = world.cloud(500).network(world.networks()[0], NetworkKind::External).await;
+    let external = external.expect("the external network");
+    let (single, pair, island) = (one(world), world.port(2), world.port_without_router());
+    let joined: BTreeSet<Binding> = pair.into_iter().chain([single]).collect();
+    let asked: BTreeSet<Binding> = joined.iter().cloned().chain([island]).collect();
+    for page in [1, 500] {
+        assert_eq!(
+            world.cloud(page).routed(&external, &asked).await,
+            Ok(Some(joined.clone())),
+            "pages of {page}"
+        );
+    }
+    assert_eq!(world.cloud(500).routed(&external, &BTreeSet::new()).await, Ok(Some(BTreeSet::new())));
+}
+
+pub async fn a_router_joins_with_the_network_of_its_gateway_and_nobody_whose_port_is_gone(world: &dyn World) {
+    let cloud = world.cloud(500);
+    let [external, pods] = world.networks();
+    let external = cloud.network(external, NetworkKind::External).await.expect("the external network");
+    let pods = cloud.network(pods, NetworkKind::Internal).await.expect("the pods' network");
+    let (there, gone) = (one(world), one(world));
+    world.remove_port(&gone.port);
+    let asked = BTreeSet::from([there.clone(), gone]);
+    assert_eq!(cloud.routed(&external, &asked).await, Ok(Some(BTreeSet::from([there]))));
+    assert_eq!(cloud.routed(&pods, &asked).await, Ok(Some(BTreeSet::new())));
 }

@@ -145,6 +145,8 @@ macro_rules! every_sentence {
             lists::rules_of_several_groups_come_together
             lists::rules_of_other_protocols_and_of_groups_are_told_apart
             lists::no_group_has_no_rules
+            lists::targets_that_a_router_joins_with_the_external_network_are_told
+            lists::a_router_joins_with_the_network_of_its_gateway_and_nobody_whose_port_is_gone
             policies::a_policy_is_found_by_name_and_by_identifier_with_its_limits
             policies::a_policy_that_is_unknown_or_ambiguous_is_told
             policies::a_policy_is_made_rule_by_rule_and_is_known_as_ours
