@@ -17,14 +17,24 @@ chmod 755 "$stage"
 trap 'rm -rf "$stage"' EXIT
 
 documents=$stage/usr/share/doc/kafka-external-access
+units=$stage/usr/lib/systemd/system
 install -D -m 755 "$program" "$stage/usr/bin/kafka-external-access"
-install -D -m 644 packaging/kafka-external-access-hosts.service -t "$stage/usr/lib/systemd/system"
+install -D -m 644 packaging/kafka-external-access-hosts.service packaging/kafka-external-access-report@.service -t "$units"
 install -D -m 644 packaging/kafka-external-access-hosts.default "$stage/etc/default/kafka-external-access-hosts"
+# For one of several objects: the same service with settings and credentials of its own. Who has enabled it has configured it.
+sed -e '/^Description=/s/$/: %i/' -e '/^# Without either/d' -e '/^ConditionPathExists=/d' \
+  -e 's|/etc/default/kafka-external-access-hosts|&-%i|' -e 's|/etc/kafka-external-access/|&%i/|' \
+  packaging/kafka-external-access-hosts.service >"$units/kafka-external-access-hosts@.service"
 # For the kubeconfig or the token.
 install -d -m 750 "$stage/etc/kafka-external-access"
 install -D -m 644 docs/*.md packaging/debian/copyright -t "$documents"
 install -D -m 644 docs/images/*.svg -t "$documents/images"
 install -D -m 644 examples/*.yaml -t "$documents/examples"
+# Settings of instances, here called orders.
+sed -e 's|hosts\.service|hosts@orders.service|' -e 's|=ydata/kafka$|=ydata/orders|' \
+  -e 's|/etc/kafka-external-access/|&orders/|' packaging/kafka-external-access-hosts.default \
+  >"$documents/examples/kafka-external-access-hosts-orders"
+install -m 644 packaging/kafka-external-access-report.default "$documents/examples/kafka-external-access-report-orders"
 gzip --no-name --best --stdout CHANGELOG.md >"$documents/changelog.gz"
 
 size=$(du -sk --apparent-size "$stage" | cut -f1)

@@ -42,7 +42,7 @@ impl Installed {
         json_patch::merge(&mut all, values);
         // The kinds that tests have applied become the release's.
         let args = ["upgrade", "--install", RELEASE, chart, "--values", "-"];
-        let options = ["--wait", "--timeout", "90s", "--take-ownership", "--force-conflicts"];
+        let options = ["--wait", "--timeout", "300s", "--take-ownership", "--force-conflicts"];
         let helm = self.helm(&[&args[..], &options].concat());
         if let Err(error) = helm.text_with_input(all.to_string().as_bytes()) {
             let pods = self.kubectl(&["describe", "pods"]);
@@ -105,7 +105,7 @@ impl Installed {
     pub fn wait_until_one_leads(&self) {
         let start = Instant::now();
         while self.scrape().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(30), "no pod leads\n{}", self.log_tail());
+            assert!(start.elapsed() < Duration::from_secs(120), "no pod leads\n{}", self.log_tail());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -169,7 +169,7 @@ pub fn clean(lab: &Lab) {
 impl Drop for Installed {
     fn drop(&mut self) {
         let uninstall =
-            self.helm(&["uninstall", RELEASE, "--ignore-not-found", "--wait", "--timeout", "60s"]);
+            self.helm(&["uninstall", RELEASE, "--ignore-not-found", "--wait", "--timeout", "300s"]);
         if let Err(error) = uninstall.text() {
             eprintln!("{error}");
         }

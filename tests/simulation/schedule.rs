@@ -168,7 +168,6 @@ fn finished(seed: u64, world: &Arc<World>, steps: u64) -> Outcome {
         simulated: world.now(),
         steps,
     };
-    // The tasks hold the world, and the world the tasks.
-    world.executor.end();
+    world.end();
     outcome
 }

@@ -249,6 +249,13 @@ impl World {
         self.trace(|| format!("r{replica} starts, life {life}"));
     }
 
+    /// Tasks and processes hold the world, and the world holds them.
+    pub fn end(&self) {
+        self.executor.end();
+        let processes = std::mem::take(&mut self.around().processes);
+        drop(processes);
+    }
+
     /// The process ends without a word.
     pub fn kill_process(&self, replica: usize) {
         self.executor.kill(Group::Replica(replica));
