@@ -134,6 +134,9 @@ public final class Witness {
         p.put("group.id", topic + "-group");
         p.put("auto.offset.reset", "earliest");
         p.put("enable.auto.commit", "false");
+        // A machine that is busy for a while must not look like a consumer that is gone.
+        p.put("session.timeout.ms", "60000");
+        p.put("default.api.timeout.ms", "120000");
         Map<TopicPartition, Long> committed = new HashMap<>();
         try (KafkaConsumer<Long, Long> consumer = new KafkaConsumer<>(p)) {
             consumer.subscribe(List.of(topic));

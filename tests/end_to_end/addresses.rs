@@ -7,9 +7,7 @@ use kafka_external_access::api::BrokerState;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
 use serde_json::json;
 
-use crate::world::{NAME, PORT, World, in_lab};
-
-const READY: Duration = Duration::from_secs(420);
+use crate::world::{NAME, PORT, READY, World, in_lab};
 
 async fn ready(world: &mut World) {
     world.apply_credential(&world.cloud.facts().demo.clone()).await;

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{Router, http::StatusCode, response::IntoResponse};
@@ -19,10 +18,9 @@ use serde_json::{Value, json};
 
 use crate::{
     classes::of_class,
-    world::{NAMESPACE, World, in_lab, smallest},
+    world::{NAMESPACE, READY, World, in_lab, smallest},
 };
 
-const READY: Duration = Duration::from_secs(420);
 /// The password in the tenant's credential, which nothing may show.
 const CANARY: &str = "canary-3b9d1e77";
 const TENANT: &str = "tenant";

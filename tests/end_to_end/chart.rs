@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use lab::{Cache, Paths, Progress, cloud::FloatingIp, image::operator_image};
@@ -13,10 +12,8 @@ use serde_json::{Value, json};
 use crate::{
     installed::{CHART, RELEASE, of_scope},
     operator,
-    world::{Background, NAMESPACE, PORT, World, held, in_lab},
+    world::{Background, NAMESPACE, PORT, READY, World, held, in_lab},
 };
-
-const READY: Duration = Duration::from_secs(420);
 
 /// From nothing to an object that is Ready and back, by the chart with this `watch.scope`.
 async fn does_the_main_job(world: &mut World, scope: &str) {
@@ -33,8 +30,7 @@ async fn does_the_main_job(world: &mut World, scope: &str) {
     let expected: Vec<String> =
         world.ledger().values().map(|a| format!("{}:{PORT}", a.floating_ip_address)).collect();
     assert_eq!(bootstrap, expected.join(","));
-    let seen = world.vm_table(&expected[0]).expect("the virtual machine lists the brokers");
-    assert_eq!(seen.into_values().collect::<Vec<_>>(), expected);
+    world.vm_lists(&expected[0], &expected).await;
     world.delete().await;
     assert!(world.ledger().is_empty(), "nothing is left in the cloud");
 }
@@ -65,7 +61,7 @@ async fn the_log_level_is_for_who_may_forward_a_port(world: &World) {
         told if told.starts_with("HTTP/1.1 200") => Ok(()),
         told => Err(told),
     };
-    world.eventually("the log level is set through the forwarded port", Duration::from_secs(30), set).await;
+    world.eventually("the log level is set through the forwarded port", READY, set).await;
 }
 
 /// Nothing is in the image but the program: it resolves names by itself.

@@ -11,9 +11,8 @@ use kube::{
 use lab::cloud::CloudFacts;
 use serde_json::{Value, json};
 
-use crate::world::{NAMESPACE, World, in_lab};
+use crate::world::{NAMESPACE, READY, World, in_lab};
 
-const READY: Duration = Duration::from_secs(420);
 /// Where tests run the operator: the namespace of its lease.
 const OPERATOR: &str = "default";
 const SECRET: &str = "class-credential";

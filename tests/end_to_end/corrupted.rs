@@ -8,9 +8,7 @@ use kube::api::{Patch, PatchParams};
 use lab::cloud::FloatingIp;
 use serde_json::{Value, json};
 
-use crate::world::{NAME, World, held, in_lab};
-
-const READY: Duration = Duration::from_secs(420);
+use crate::world::{NAME, READY, World, held, in_lab};
 
 /// Address and identifier of each broker, and the bootstrap servers.
 type Told = (BTreeMap<u32, (String, String)>, String);

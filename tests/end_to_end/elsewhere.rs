@@ -1,7 +1,5 @@
 //! A Kafka besides that of the lab, in a namespace of its own, with the Secret that an object there needs.
 
-use std::time::Duration;
-
 use kafka_external_access::api::KafkaExternalAccess;
 use lab::{
     Progress,
@@ -9,10 +7,7 @@ use lab::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, condition, current, describe, smallest};
-
-/// Brokers restart one after the other, each in up to half a minute.
-const LONG: Duration = Duration::from_secs(600);
+use crate::world::{ROLLED, World, condition, current, describe, smallest};
 
 /// That Kafka.
 pub struct Elsewhere {
@@ -69,7 +64,7 @@ impl Elsewhere {
     ) -> KafkaExternalAccess {
         let accesses = world.accesses_in(self.namespace);
         world
-            .eventually(&format!("{kind}={status} {}", reason.unwrap_or_default()), LONG, async || {
+            .eventually(&format!("{kind}={status} {}", reason.unwrap_or_default()), ROLLED, async || {
                 let object = accesses.get("kafka").await.map_err(|error| error.to_string())?;
                 match condition(&object, kind) {
                     Some((seen, why))

@@ -5,9 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 
-use crate::world::{PORT, condition, in_lab};
-
-const READY: Duration = Duration::from_secs(420);
+use crate::world::{PORT, READY, condition, in_lab};
 
 #[test]
 fn from_apply_to_ready_three_addresses_cost_three_posts_and_no_restart() {
@@ -31,9 +29,8 @@ fn from_apply_to_ready_three_addresses_cost_three_posts_and_no_restart() {
         let status = object.status.expect("a status");
         assert_eq!(status.bootstrap_servers, Some(expected.join(",")));
 
-        for (ordinal, at) in expected.iter().enumerate() {
-            let seen = world.vm_table(at).expect("the virtual machine lists the brokers");
-            assert_eq!(seen.values().cloned().collect::<Vec<_>>(), expected, "through broker {ordinal}");
+        for through in &expected {
+            world.vm_lists(through, &expected).await;
         }
         produce_and_consume(world, &expected).await;
 
@@ -140,12 +137,8 @@ fn the_static_provider_advertises_stated_addresses_and_never_calls_a_cloud() {
             })
             .await;
         world.condition("Ready", "True", READY).await;
-        let seen =
-            world.vm_table(&format!("{}:{PORT}", stated[0])).expect("the virtual machine lists the brokers");
-        assert_eq!(
-            seen.into_values().collect::<Vec<_>>(),
-            stated.iter().map(|a| format!("{a}:{PORT}")).collect::<Vec<_>>()
-        );
+        let expected: Vec<String> = stated.iter().map(|address| format!("{address}:{PORT}")).collect();
+        world.vm_lists(&expected[0], &expected).await;
         assert_eq!(world.keystone.calls(), [], "no token was asked for");
         assert_eq!(world.neutron.calls(), []);
         world.delete().await;

@@ -6,9 +6,8 @@ use kafka_external_access::api::KafkaExternalAccess;
 use lab::cloud::SecurityRule;
 use serde_json::json;
 
-use crate::world::{Background, NAMESPACE, World, describe, in_lab};
+use crate::world::{Background, NAMESPACE, READY, World, describe, in_lab};
 
-const READY: Duration = Duration::from_secs(420);
 pub const BOOTSTRAP: &str = "kafka-0.kafka-headless.ydata.svc:9092,kafka-1.kafka-headless.ydata.svc:9092,kafka-2.kafka-headless.ydata.svc:9092";
 /// Odd on purpose: another mode and owner than usual, no line feed at the end, bytes that are no text.
 const ODD: &str = r"printf '127.0.0.1 localhost\n# \377 \t kept\r\n10.9.8.7 other.example.com' > /etc/hosts; chmod 640 /etc/hosts; chown 1234:4321 /etc/hosts";

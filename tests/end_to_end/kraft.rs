@@ -1,13 +1,11 @@
 //! KRaft: served under the internal names today; a listener needs a restart, which nobody does without consent.
 
-use std::time::Duration;
-
 use lab::{cloud::SecurityRule, kafka::Flavour};
 use serde_json::json;
 
 use crate::{
     elsewhere::{Elsewhere, build_image},
-    world::in_lab,
+    world::{READY, in_lab},
 };
 
 const KRAFT: &str = "ydata-kraft";
@@ -42,7 +40,7 @@ fn kraft_brokers_are_reached_under_their_own_names_and_auto_never_restarts_them(
 
         kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         world
-            .eventually("nothing is left in the cloud", Duration::from_secs(10), async || {
+            .eventually("nothing is left in the cloud", READY, async || {
                 if world.ledger().is_empty() { Ok(()) } else { Err(world.ledger()) }
             })
             .await;

@@ -15,9 +15,8 @@ use kafka_external_access::{
 use lab::kubernetes::NODE;
 use serde_json::{Value, json};
 
-use crate::world::{Background, NAMESPACE, World, in_lab};
+use crate::world::{Background, NAMESPACE, READY, World, in_lab};
 
-const READY: Duration = Duration::from_secs(420);
 const RECORD: usize = 1_000;
 /// On the wire a segment of 1448 bytes has 66 bytes of headers.
 const HEADERS: f64 = 1514.0 / 1448.0;

@@ -1,14 +1,10 @@
 //! The listener comes into a running broker only where it cannot hurt, and a broker always starts again afterwards.
 
-use std::time::Duration;
-
 use kafka_external_access::api::BrokerState;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::world::{PORT, World, in_lab};
-
-const READY: Duration = Duration::from_secs(420);
+use crate::world::{PORT, READY, World, in_lab};
 
 /// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting. The registration of
 /// the former pod outlives it for a while, so that counts only after the new one listens.

@@ -1,7 +1,7 @@
 //! From ZooKeeper to KRaft, as Kafka's documents say: the controller comes beside the brokers, they hand their metadata
 //! over, and then become KRaft brokers. Their addresses and what they advertise stay as they are.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{
@@ -13,12 +13,11 @@ use serde_json::json;
 
 use crate::{
     elsewhere::{Elsewhere, build_image},
-    world::{World, in_lab},
+    world::{ROLLED, World, in_lab},
 };
 
 const NAMESPACE: &str = "ydata-migration";
 const VOTERS: &str = "1000@controller-0.controller.ydata-migration.svc:9093";
-const ROLLED: Duration = Duration::from_secs(600);
 
 /// A user's change of the brokers' command line, which Kubernetes rolls.
 async fn change_command(world: &World, change: impl Fn(&str) -> String) {

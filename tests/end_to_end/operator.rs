@@ -123,7 +123,7 @@ impl Operator {
         let start = Instant::now();
         while !self.leads() {
             assert!(
-                start.elapsed() < Duration::from_secs(30),
+                start.elapsed() < Duration::from_secs(120),
                 "the operator does not lead\n{}",
                 self.log_tail()
             );
@@ -190,7 +190,7 @@ impl Operator {
 impl Drop for Operator {
     fn drop(&mut self) {
         // In order, so that the next one need not wait for the lease to end.
-        if self.child.try_wait().ok().flatten().is_none() && !self.terminate(Duration::from_secs(12)) {
+        if self.child.try_wait().ok().flatten().is_none() && !self.terminate(Duration::from_secs(45)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -8,10 +8,8 @@ use lab::cloud::Service;
 use crate::{
     proxy::Fault,
     witness::Witness,
-    world::{NAMESPACE, in_lab, smallest},
+    world::{NAMESPACE, READY, in_lab, smallest},
 };
-
-const READY: Duration = Duration::from_secs(420);
 
 #[test]
 fn an_in_cluster_producer_and_consumer_group_notice_nothing() {
@@ -34,7 +32,8 @@ fn keystone_and_neutron_down_for_a_while_change_nothing_and_are_found_again() {
         world.apply_credential(&world.cloud.facts().demo.clone()).await;
         world.start_operator();
         world.create(|_| {}).await;
-        let ready = world.condition("Ready", "True", READY).await;
+        world.condition("Ready", "True", READY).await;
+        let ready = world.condition("Reachable", "True", READY).await;
         let bound = || world.ledger().into_values().map(|a| (a.id, a.port_id)).collect::<Vec<_>>();
         let before = bound();
         world.neutron.forget();

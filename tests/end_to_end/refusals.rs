@@ -7,9 +7,7 @@ use kafka_external_access::api::BrokerState;
 use lab::cloud::SecurityRule;
 use serde_json::json;
 
-use crate::world::in_lab;
-
-const READY: Duration = Duration::from_secs(420);
+use crate::world::{READY, in_lab};
 
 #[test]
 fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {

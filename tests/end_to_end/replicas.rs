@@ -15,10 +15,9 @@ use nix::sys::signal::Signal;
 use crate::{
     operator::Operator,
     proxy::Fault,
-    world::{World, in_lab},
+    world::{READY, World, in_lab},
 };
 
-const READY: Duration = Duration::from_secs(420);
 /// The lease of the operators under test.
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -48,7 +47,7 @@ fn one_of_two_replicas_acts_and_the_other_takes_over_when_it_ends() {
         assert_eq!(world.neutron.mutations().len(), 3, "both together");
         assert!(first.leads() && !second.leads());
 
-        assert!(first.terminate(Duration::from_secs(15)), "it ends in order");
+        assert!(first.terminate(Duration::from_secs(45)), "it ends in order");
         println!("taken over {:?} after a graceful end", until_it_leads(&second));
         world.neutron.forget();
         world.pods().delete("kafka-1", &DeleteParams::default()).await.expect("a pod can be deleted");
@@ -90,7 +89,7 @@ fn a_follower_is_ready_and_takes_over_however_the_leader_ends() {
             assert!(leader.leads() && !follower.leads());
             let start = Instant::now();
             if round % 2 == 0 {
-                assert!(leader.terminate(Duration::from_secs(15)), "exit code 0");
+                assert!(leader.terminate(Duration::from_secs(45)), "exit code 0");
                 follower.wait_until_it_leads();
                 graceful.push(start.elapsed());
             } else {
@@ -116,7 +115,7 @@ fn sigterm_lets_the_write_under_way_end_and_begins_no_other() {
         world.neutron.faults(move |method, path| {
             let create = *method == Method::POST && path.ends_with("/floatingips");
             creates.fetch_add(usize::from(create), Ordering::SeqCst);
-            create.then_some(Fault::Delay(Duration::from_millis(1500)))
+            create.then_some(Fault::Delay(Duration::from_millis(4000)))
         });
         world.create(|_| {}).await;
         world
@@ -125,7 +124,7 @@ fn sigterm_lets_the_write_under_way_end_and_begins_no_other() {
                 _ => Ok(()),
             })
             .await;
-        assert!(first.terminate(Duration::from_secs(15)), "exit code 0");
+        assert!(first.terminate(Duration::from_secs(45)), "exit code 0");
         assert_eq!(world.ledger().len(), 1, "what was begun is done");
         world.neutron.heal();
         until_it_leads(&second);

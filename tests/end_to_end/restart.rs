@@ -29,15 +29,13 @@ use tokio::task::JoinHandle;
 use crate::{
     elsewhere::{Elsewhere, build_image},
     witness::Witness,
-    world::{NAME, NAMESPACE, World, in_lab},
+    world::{NAME, NAMESPACE, READY, ROLLED, World, in_lab},
 };
 
 const KRAFT: &str = "ydata-restart";
 const CONTROLLERS: &str = "ydata-controllers";
-const ROLLED: Duration = Duration::from_secs(600);
 /// The ConfigMap with a file for each broker.
 const FILES: &str = "kafka-external-access";
-const SOON: Duration = Duration::from_secs(420);
 
 /// What happened to the brokers' pods of a namespace.
 #[derive(Debug, Default)]
@@ -260,7 +258,7 @@ fn a_roll_stops_where_a_restart_would_cost_something_names_the_cause_and_goes_on
                 if told.starts_with(&needs_all) { Ok(()) } else { Err(told) }
             })
             .await;
-        let blocked = world.broker(waiting, BrokerState::Waiting, "RestartBlocked", SOON).await;
+        let blocked = world.broker(waiting, BrokerState::Waiting, "RestartBlocked", READY).await;
         assert!(
             crate::world::condition(&blocked, "Programmed").is_some_and(|(_, why)| why == "RestartBlocked")
         );
@@ -273,7 +271,7 @@ fn a_roll_stops_where_a_restart_would_cost_something_names_the_cause_and_goes_on
         command.text_with_input(budget.to_string().as_bytes()).expect("the budget is accepted");
         topics(world, &["--delete", "--topic", &topic]);
         world
-            .eventually("the budget is named", SOON, async || {
+            .eventually("the budget is named", READY, async || {
                 let told = [message(world, waiting).await, message(world, controller).await].concat();
                 if told.contains("disruption budget") { Ok(()) } else { Err(told) }
             })
@@ -301,12 +299,12 @@ fn the_template_stays_the_users() {
             .await
             .expect("emptied");
         world
-            .eventually("the files are there again", SOON, async || {
+            .eventually("the files are there again", READY, async || {
                 let now = maps.get(FILES).await.expect("the files").data;
                 if now == files { Ok(()) } else { Err(now) }
             })
             .await;
-        world.condition("Ready", "True", SOON).await;
+        world.condition("Ready", "True", READY).await;
         assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "and nobody restarts for it");
 
         let upgrade = json!({"spec": {"template": {"spec": {"containers": [
@@ -367,7 +365,7 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
         world.start_operator();
         world.create(|_| {}).await;
         let before =
-            world.condition("Ready", "True", SOON).await.status.unwrap_or_default().bootstrap_servers;
+            world.condition("Ready", "True", READY).await.status.unwrap_or_default().bootstrap_servers;
         let lives = Watch::start(&world.kube, NAMESPACE);
         world.patch(json!({"spec": {"listener": {"rollout": "Restart"}}})).await;
         let after =
@@ -387,9 +385,9 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
 
         // Another rollout restarts nobody: what a file would tell at the next start is not released.
         world.patch(json!({"spec": {"listener": {"rollout": "Dynamic"}}})).await;
-        world.condition("Ready", "True", SOON).await;
+        world.condition("Ready", "True", READY).await;
         world.accesses().delete(NAME, &DeleteParams::default()).await.expect("the deletion is accepted");
-        let object = world.reason("Programmed", "False", "ReleaseBlocked", SOON).await;
+        let object = world.reason("Programmed", "False", "ReleaseBlocked", READY).await;
         let messages: Vec<String> = object
             .status
             .unwrap_or_default()

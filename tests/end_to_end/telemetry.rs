@@ -14,11 +14,10 @@ use serde_json::{Value, json};
 
 use crate::{
     installed::{CHART, RELEASE},
-    world::{Background, World, in_lab},
+    world::{Background, READY, World, in_lab},
 };
 
 const AT: &str = "127.0.0.1:19090";
-const READY: Duration = Duration::from_secs(420);
 /// Calls are tried again later and later, and a rate needs two of them.
 const TOLD: Duration = Duration::from_secs(300);
 

@@ -12,11 +12,10 @@ use serde_json::json;
 
 use crate::{
     elsewhere::{Elsewhere, build_image},
-    world::{World, in_lab},
+    world::{READY, World, in_lab},
 };
 
 const FENCED: &str = "ydata-fenced";
-const READY: Duration = Duration::from_secs(420);
 
 /// The way from one pod to an address, cut in the pod's own network; whole again when this goes.
 struct Cut<'a> {
@@ -123,7 +122,7 @@ fn a_broker_that_tells_clients_another_address_than_its_own_is_told_as_stale() {
         world.patch(json!({"spec": {"mode": "Plan"}})).await;
         world.condition("Reachable", "True", READY).await;
         let at = (world.pod_ip("kafka-1").await, 9092).into();
-        let broker = Target { at, security: Security::default(), step_timeout: Duration::from_secs(5) };
+        let broker = Target { at, security: Security::default(), step_timeout: Duration::from_secs(20) };
         let view = TcpBrokers.describe(&broker).await.expect("it answers");
         let setting = ListenerSetting::AdvertisedListeners;
         let stored = view.setting(setting).dynamic.expect("it is stored");

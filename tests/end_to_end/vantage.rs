@@ -1,12 +1,11 @@
 //! What clients' machines see, as the status tells it.
 
-use std::{process::Output, time::Duration};
+use std::process::Output;
 
 use serde_json::json;
 
-use crate::world::{NAMESPACE, in_lab};
+use crate::world::{NAMESPACE, READY, in_lab};
 
-const READY: Duration = Duration::from_secs(420);
 const SEEN: &str = "kafka-seen-from-outside";
 
 #[test]

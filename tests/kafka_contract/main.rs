@@ -40,7 +40,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn plain(port: u16) -> Target {
-    Target { at: at(port), security: Security::default(), step_timeout: Duration::from_secs(5) }
+    Target { at: at(port), security: Security::default(), step_timeout: Duration::from_secs(20) }
 }
 
 impl Real {

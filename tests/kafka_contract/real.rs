@@ -17,7 +17,7 @@ log4j.appender.stdout.layout=org.apache.log4j.PatternLayout
 log4j.appender.stdout.layout.ConversionPattern=[%d] %p %m (%c)%n
 ";
 /// A broker opens its ports within seconds; a loaded machine gets time.
-const UP_WITHIN: Duration = Duration::from_secs(90);
+const UP_WITHIN: Duration = Duration::from_secs(300);
 const ZOOKEEPER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2181);
 
 /// A version of Kafka that the suite runs.
@@ -223,7 +223,7 @@ impl Process {
         }
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(120);
         while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(50));
         }

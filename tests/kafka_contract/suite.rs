@@ -1,6 +1,6 @@
 //! The sentences that every Kafka keeps, real or simulated. Each leaves its world as it found it.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use kafka_external_access::{
     domain::{Endpoint, NodeId},
@@ -27,8 +27,10 @@ pub trait World {
 
 pub const INTERNAL_PORT: u16 = 9092;
 const EXTERNAL_PORT: u16 = 9192;
-/// Long enough for a broker to apply what it stored.
+/// Long enough for a broker to apply what it should not have stored.
 const APPLIED: Duration = Duration::from_secs(2);
+/// Until what was asked for must be so.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the file of a broker says.
 pub fn file(number: u16) -> [(ListenerSetting, String); 3] {
@@ -237,8 +239,7 @@ async fn endpoint_of_another(world: &mut dyn World) {
     let changes = past_guards(world, 1, &same).await;
     let refused = carry_out(world, 1, &same, &changes).await.expect_err("a duplicate");
     assert!(matches!(refused, ApplyError::NotApplied(_)), "{refused}");
-    world.clock().sleep(APPLIED).await;
-    untouched(world, 1).await;
+    untouched_again(world, 1).await;
     take_out(world, 0).await;
 }
 
@@ -255,15 +256,17 @@ async fn busy_port(world: &mut dyn World) {
     );
     let changes = past_guards(world, 1, &wanted).await;
     assert_eq!(alter(world, 1, id(1), &changes, Validate::AndApply).await, Ok(()), "the broker says nothing");
-    world.clock().sleep(APPLIED).await;
-    let shown = internal(world, 1).await.setting(ListenerSetting::AdvertisedListeners).effective;
-    assert!(shown.is_some_and(|value| value.contains(&wanted.endpoint.host)), "and shows it as in force");
+    // And shows it as in force.
+    let shown = |view: &BrokerView| {
+        let value = view.setting(ListenerSetting::AdvertisedListeners).effective;
+        value.is_some_and(|value| value.contains(&wanted.endpoint.host))
+    };
+    eventually(world, &world.at(1, INTERNAL_PORT + 1), shown).await;
     assert_eq!(alter(world, 1, id(1), &take_back(), Validate::AndApply).await, Ok(()));
     let refused = carry_out(world, 1, &wanted, &changes).await.expect_err("a busy port");
     assert!(matches!(refused, ApplyError::NotApplied(_)), "{refused}");
     world.occupy(1, wanted.port, false);
-    world.clock().sleep(APPLIED).await;
-    untouched(world, 1).await;
+    untouched_again(world, 1).await;
     put(world, 1, &wanted).await.expect("the port is free now");
     take_out(world, 1).await;
 }
@@ -281,8 +284,7 @@ async fn shadowed(world: &mut dyn World) {
     assert_eq!(withdraw(&view, "EXTERNAL"), []);
     assert_eq!(view.setting(ListenerSetting::Listeners).dynamic, Some(foreign));
     alter(world, 0, id(0), &take_back(), Validate::AndApply).await.expect("taken out by its owner");
-    world.clock().sleep(APPLIED).await;
-    untouched(world, 0).await;
+    untouched_again(world, 0).await;
 }
 
 async fn outlives_restart(world: &mut dyn World) {
@@ -299,7 +301,8 @@ async fn stored_duplicate_is_deadly(world: &mut dyn World) {
     let same = Wanted { endpoint: wanted(0).endpoint, ..wanted(1) };
     let changes = past_guards(world, 1, &same).await;
     alter(world, 1, id(1), &changes, Validate::AndApply).await.expect("stored");
-    world.clock().sleep(APPLIED).await;
+    let stored = |view: &BrokerView| view.setting(ListenerSetting::AdvertisedListeners).dynamic.is_some();
+    eventually(world, &world.at(1, INTERNAL_PORT + 1), stored).await;
     assert!(!world.restart(1), "the broker does not start");
     // The other broker lets the endpoint go, and it starts.
     take_out(world, 0).await;
@@ -425,29 +428,45 @@ pub async fn take_out(world: &dyn World, number: u16) {
     assert_eq!(changes, take_back());
     let endpoint = wanted(number).endpoint;
     remove(&subject(world, number, &target), Some(&endpoint), &changes).await.expect("taken out");
-    world.clock().sleep(APPLIED).await;
-    untouched(world, number).await;
+    untouched_again(world, number).await;
 }
 
 /// Nothing is stored, and nothing answers on the external port.
 pub async fn untouched(world: &dyn World, number: u16) {
+    assert_eq!(touched(world, number).await, None);
+}
+
+/// The same, once the broker has applied what it was told.
+async fn untouched_again(world: &dyn World, number: u16) {
+    until(world, async || touched(world, number).await.map_or(Ok(()), Err)).await;
+}
+
+/// What is stored or answers.
+async fn touched(world: &dyn World, number: u16) -> Option<String> {
     let view = internal(world, number).await;
     for (setting, fixed) in file(number) {
         let value = view.setting(setting);
-        assert_eq!((value.dynamic, value.effective), (None, Some(fixed)), "{setting:?}");
+        if (&value.dynamic, &value.effective) != (&None, &Some(fixed)) {
+            return Some(format!("{setting:?}: {value:?}"));
+        }
     }
     let outside = world.brokers().describe(&world.at(number, EXTERNAL_PORT + number)).await;
-    assert_eq!(outside.map_err(|error| error.fault), Err(KafkaFault::Refused));
+    let outside = outside.map_err(|error| error.fault);
+    (outside != Err(KafkaFault::Refused)).then(|| format!("{outside:?}"))
 }
 
 async fn eventually(world: &dyn World, at: &Target, right: impl Fn(&BrokerView) -> bool) {
+    until(world, async || match world.brokers().describe(at).await {
+        Ok(view) if right(&view) => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
+}
+
+async fn until<E: Debug>(world: &dyn World, mut look: impl AsyncFnMut() -> Result<(), E>) {
     let start = world.clock().monotonic();
-    loop {
-        let seen = world.brokers().describe(at).await;
-        if seen.as_ref().is_ok_and(&right) {
-            return;
-        }
-        assert!(world.clock().monotonic() - start < Duration::from_secs(15), "{seen:?}");
+    while let Err(seen) = look().await {
+        assert!(world.clock().monotonic() - start < PATIENCE, "{seen:?}");
         world.clock().sleep(Duration::from_millis(200)).await;
     }
 }

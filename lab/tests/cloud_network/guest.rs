@@ -15,7 +15,10 @@ use serde_json::json;
 pub const PAYLOAD: usize = 4 << 20;
 /// Ports that every guest listens on.
 pub const PORTS: [u16; 2] = [9094, 8080];
-const CONNECT: Duration = Duration::from_millis(700);
+/// What answers does so within this, whatever else the machine has to do.
+pub const ANSWERS: Duration = Duration::from_secs(20);
+/// What does not answer is waited for so long.
+pub const SILENT: Duration = Duration::from_secs(1);
 
 /// See the module; its port, group and address end with it.
 pub struct Guest<'a> {
@@ -172,8 +175,8 @@ fn serve(mut stream: TcpStream, name: &str) -> Option<()> {
 
 /// A connection to a guest, and the line it said.
 pub fn connect(address: impl Into<std::net::IpAddr>, port: u16) -> std::io::Result<(TcpStream, String)> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address.into(), port), CONNECT)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address.into(), port), ANSWERS)?;
+    stream.set_read_timeout(Some(ANSWERS))?;
     let mut line = String::new();
     let mut byte = [0_u8];
     while line.len() < 100 {
@@ -186,16 +189,21 @@ pub fn connect(address: impl Into<std::net::IpAddr>, port: u16) -> std::io::Resu
     Ok((stream, line))
 }
 
-/// Whether a byte comes back within a second.
+/// Whether a byte comes back.
 pub fn echoes(stream: &mut TcpStream) -> bool {
     let mut back = [0_u8];
-    stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
+    stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
         && stream.write_all(b"e").is_ok()
         && stream.read_exact(&mut back).is_ok()
 }
 
-/// Mbit/s of the payload, towards the guest or from it.
+/// Mbit/s of the payload, towards the guest or from it: the best of several, because what else the machine does at the
+/// moment slows one down and makes none faster.
 pub fn speed(address: Ipv4Addr, towards: bool) -> f64 {
+    (0..3).map(|_| measured(address, towards)).fold(0.0, f64::max)
+}
+
+fn measured(address: Ipv4Addr, towards: bool) -> f64 {
     let (mut stream, _) = connect(address, PORTS[0]).expect("a connection");
     let start = std::time::Instant::now();
     let mut answer = Vec::new();

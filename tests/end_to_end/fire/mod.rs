@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::{
     witness::Witness,
-    world::{NAMESPACE, World, in_lab},
+    world::{NAMESPACE, READY, World, in_lab},
 };
 
 use faults::Fault;
@@ -31,8 +31,6 @@ use users::Users;
 
 /// The addresses of a round are in order again after this, faults and take-overs included.
 const ORDER: Duration = Duration::from_secs(240);
-/// A broker that could not open its listener in time on a busy machine is asked again after five minutes.
-const READY: Duration = Duration::from_secs(420);
 /// A deletion that another process began is not finished before (design: a create call that was cut off may succeed late).
 const GONE: Duration = Duration::from_secs(420);
 /// A replica is killed no later than this after a user's action.

@@ -9,10 +9,8 @@ use super::{Settings, replicas::Replicas};
 use crate::{
     restart::{Watch, restart},
     witness::Witness,
-    world::{NAMESPACE, World, in_lab},
+    world::{NAMESPACE, ROLLED, World, in_lab},
 };
-
-const ROLLED: Duration = Duration::from_secs(600);
 
 /// Names and UIDs of the brokers' pods.
 async fn pods(world: &World) -> BTreeMap<String, String> {

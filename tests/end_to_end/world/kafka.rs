@@ -11,7 +11,7 @@ use kafka_external_access::{
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{CHANGED, NAMESPACE, SCALED, World};
+use super::{CHANGED, NAMESPACE, READY, SCALED, World};
 
 impl World {
     pub async fn scale(&self, replicas: i32) {
@@ -125,6 +125,16 @@ impl World {
         self.vm_kcat(&["-L", "-m", "30", "-b", address]).map(|text| table(&text))
     }
 
+    /// The virtual machine is told of exactly these endpoints, in the order of the brokers, through `address`.
+    pub async fn vm_lists(&self, address: &str, endpoints: &[String]) {
+        let what = format!("{address} tells the virtual machine of {endpoints:?}");
+        self.eventually(&what, READY, async || match self.vm_table(address) {
+            Ok(table) if table.values().eq(endpoints) => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
     /// Removes what is stored for brokers that a test has scaled away: one that comes back would not start where its
     /// former endpoint is another broker's by then. What belongs to brokers that do not run is ZooKeeper's to change.
     pub(super) async fn forget_scaled_brokers(&self) {
@@ -146,7 +156,7 @@ impl World {
     /// Removes what is stored of a broker's listeners. Kafka's own tool would take seconds for each.
     pub async fn delete_stored_listeners(&self, broker: u32) {
         let at = (self.pod_ip(&format!("kafka-{broker}")).await, 9092).into();
-        let internal = Target { at, security: Security::default(), step_timeout: Duration::from_secs(5) };
+        let internal = Target { at, security: Security::default(), step_timeout: Duration::from_secs(20) };
         let view = self
             .eventually("the broker shows what it has stored", Duration::from_secs(240), async || {
                 TcpBrokers.describe(&internal).await

@@ -93,6 +93,11 @@ impl Running {
     }
 }
 
+/// Until what a test goes on with must be there; what takes this long is broken on any machine.
+pub const READY: Duration = Duration::from_secs(420);
+/// The same where brokers restart one after the other, each in up to half a minute.
+pub const ROLLED: Duration = Duration::from_secs(600);
+
 /// Says what [`World::start_operator`] starts: the chart with this `watch.scope`, or, where it is not set, a process.
 const HOW: &str = "END_TO_END_OPERATOR";
 
@@ -315,7 +320,7 @@ impl World {
     /// SIGTERM; true when it ended well in time. Of an installed chart: it is uninstalled.
     pub fn terminate_operator(&mut self) -> bool {
         match self.operator.take().expect("the operator runs") {
-            Running::Process(mut operator) => operator.terminate(Duration::from_secs(15)),
+            Running::Process(mut operator) => operator.terminate(Duration::from_secs(45)),
             Running::Pods(_) => true,
         }
     }
