@@ -7,7 +7,10 @@ use kafka_external_access::api::BrokerState;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
 use serde_json::json;
 
-use crate::world::{NAME, PORT, READY, World, in_lab};
+use crate::{
+    listeners::restart,
+    world::{NAME, PORT, READY, World, in_lab},
+};
 
 async fn ready(world: &mut World) {
     world.apply_credential(&world.cloud.facts().demo.clone()).await;
@@ -121,10 +124,15 @@ fn scaling_down_and_up_again_loses_no_address() {
 
         let before: Vec<String> = world.ledger().values().map(|a| a.id.clone()).collect();
         world.scale(0).await;
-        world.broker(0, BrokerState::Idle, "Idle", READY).await;
+        for ordinal in 0..3 {
+            world.broker(ordinal, BrokerState::Idle, "Idle", READY).await;
+        }
         world.scale(3).await;
         world.brokers_registered(3).await;
-        world.condition("Ready", "True", READY).await;
+        for ordinal in 0..3 {
+            world.broker(ordinal, BrokerState::Ready, "", READY).await;
+        }
+        world.assert_bound(0..3).await;
         assert_eq!(world.ledger().values().map(|a| a.id.clone()).collect::<Vec<_>>(), before);
         world.delete_stored_of_absent_broker(3).expect("as docs/dynamic.md has it");
     });
@@ -237,9 +245,7 @@ fn a_namespace_can_be_deleted_although_its_secret_goes_first() {
             })
             .await;
         world.brokers_registered(3).await;
-        world.pods().delete("kafka-2", &DeleteParams::default()).await.expect("a pod can be deleted");
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        world.brokers_registered(3).await;
+        restart(world, "kafka-2").await;
     });
 }
 
@@ -309,14 +315,14 @@ fn an_address_described_by_somebody_else_is_not_touched() {
         ready(world).await;
         let address = world.ledger()[&1].clone();
         world.describe_address(&address, "mine now");
-        let object = world.broker(1, BrokerState::Refused, "MarkerLost", Duration::from_secs(330)).await;
+        let object = world.broker(1, BrokerState::Refused, "MarkerLost", READY).await;
         let broker = &object.status.expect("a status").brokers[1];
         assert!(
             broker.message.as_deref().unwrap_or_default().contains(&address.description),
             "the text to restore: {broker:?}"
         );
         world.describe_address(&address, &address.description);
-        world.condition("Ready", "True", Duration::from_secs(330)).await;
+        world.condition("Ready", "True", READY).await;
     });
 }
 

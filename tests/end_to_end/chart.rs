@@ -148,7 +148,7 @@ fn monitors_and_alerts_are_made_where_their_kinds_exist_and_are_what_these_admit
         kubectl(&delete);
         assert_eq!(monitoring(world, "serviceMonitor"), Vec::<String>::new());
         kubectl(&["create", "-f", &kinds]);
-        kubectl(&["wait", "--for=condition=Established", "--timeout=120s", "-f", &kinds]);
+        kubectl(&["wait", "--for=condition=Established", "--timeout=300s", "-f", &kinds]);
         for monitor in ["serviceMonitor", "podMonitor"] {
             let made = monitoring(world, monitor);
             assert_eq!(made.len(), 2, "{made:?}");
@@ -224,7 +224,7 @@ fn upgrade_rollback_and_uninstallation_lose_nothing() {
         world.installed().upgrade(CHART, &json!({}));
         assert!(world.has_new_kind(), "kinds are upgraded with the release");
         world.unmoved("the upgrade").await;
-        let back = ["rollback", RELEASE, "1", "--wait", "--timeout", "90s"];
+        let back = ["rollback", RELEASE, "1", "--wait", "--timeout", "300s"];
         world.installed().helm(&back).text().expect("rolled back");
         assert!(!world.has_new_kind(), "and rolled back");
         world.unmoved("the rollback").await;

@@ -1,7 +1,5 @@
 //! A platform team's class on real parts: the credential stays with the operator, and revoking does what it says.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Secret;
 use kafka_external_access::api::{FINALIZER, KafkaExternalAccessClass};
 use kube::{
@@ -94,10 +92,10 @@ fn a_namespace_without_a_credential_is_served_by_a_class_until_it_is_revoked() {
         assert!(world.class_secret_is_held().await);
         let before = world.ledger();
 
-        // Revoked by a label: unbound within a minute, and nothing is released.
+        // Revoked by a label: unbound, and nothing is released.
         world.label_namespace(None).await;
         world
-            .eventually("everything is unbound", Duration::from_secs(60), async || {
+            .eventually("everything is unbound", READY, async || {
                 let bound = world.ledger().values().filter(|address| address.port_id.is_some()).count();
                 if bound == 0 { Ok(()) } else { Err(bound) }
             })

@@ -1,7 +1,7 @@
 //! Stored objects that somebody has damaged recover, and make nobody touch what is not ours. Of the template of `rollout:
 //! Restart`, see `restart`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use kafka_external_access::api::{FINALIZER, KafkaExternalAccess};
 use kube::api::{Patch, PatchParams};
@@ -107,7 +107,7 @@ fn a_status_that_names_addresses_of_others_makes_nobody_touch_them() {
         world.accesses().delete(NAME, &kube::api::DeleteParams::default()).await.expect("accepted");
         world.start_operator();
         world
-            .eventually("our three addresses are released", Duration::from_secs(120), async || {
+            .eventually("our three addresses are released", READY, async || {
                 if world.ledger().is_empty() { Ok(()) } else { Err(world.ledger()) }
             })
             .await;

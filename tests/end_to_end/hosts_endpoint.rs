@@ -3,15 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Output,
-    time::Duration,
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::{
-    hosts::{BOOTSTRAP, all_moved, without_addresses},
+    hosts::{all_by_name, all_moved, without_addresses},
     operator::Operator,
-    world::{World, in_lab},
+    world::{READY, World, in_lab},
 };
 
 const TEST: &str = "hosts_endpoint";
@@ -105,7 +104,7 @@ fn a_machine_with_a_token_and_without_a_kubeconfig_follows_the_pods_by_any_repli
         let once = leader.assert_code(&["--once"], 0);
         assert_eq!(String::from_utf8_lossy(&once.stdout).lines().count(), 3, "three new pairs: {once:?}");
         follower.assert_code(&["--check"], 0);
-        assert_eq!(world.vm_table(BOOTSTRAP).map(|table| table.len()), Ok(3), "kcat, by internal names");
+        all_by_name(world).await;
 
         let all = ["-n", crate::world::NAMESPACE, "delete", "pod", "-l", "app=kafka"];
         world.lab.kubectl(&all).expect("pods can be deleted");
@@ -113,17 +112,18 @@ fn a_machine_with_a_token_and_without_a_kubeconfig_follows_the_pods_by_any_repli
         follower.assert_code(&["--check"], 1);
         follower.assert_code(&["--once"], 0);
         leader.assert_code(&["--check"], 0);
-        assert_eq!(world.vm_table(BOOTSTRAP).map(|table| table.len()), Ok(3), "after one refresh");
+        all_by_name(world).await;
 
         // Another token, while both run. The machine and the operator read their files again.
         files.put("token", NEXT);
         let refused = leader.assert_code(&["--once"], 1);
         let told = String::from_utf8_lossy(&refused.stderr);
         assert!(told.contains("the operator does not tell: it does not take the token of"), "{told}");
-        assert_eq!(world.vm_table(BOOTSTRAP).map(|table| table.len()), Ok(3), "the file stays");
+        // The file stays.
+        all_by_name(world).await;
         files.put("tokens/ydata.kafka", NEXT);
         world
-            .eventually("both replicas take the new token", Duration::from_secs(120), async || {
+            .eventually("both replicas take the new token", READY, async || {
                 let outputs = [leader.hosts(&["--check"]), follower.hosts(&["--check"])];
                 if outputs.iter().all(|output| output.status.success()) { Ok(()) } else { Err(outputs) }
             })

@@ -138,7 +138,6 @@ fn of_every_test() -> Value {
         "image": {"registry": "localhost", "pullPolicy": "Never"},
         "driftInterval": "5s",
         "metricsInterval": "3s",
-        "leaderElection": {"leaseDuration": "5s"},
         "logging": {"level": "kafka_external_access=debug,info"},
     })
 }

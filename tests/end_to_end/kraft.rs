@@ -27,9 +27,10 @@ fn kraft_brokers_are_reached_under_their_own_names_and_auto_never_restarts_them(
         assert_eq!(hosts.len(), 3, "{hosts:?}");
         let vm = world.lab.vm().expect("the virtual machine");
         vm.write_hosts(&(hosts.join("\n") + "\n")).expect("its hosts file can be written");
-        let name = format!("kafka-0.kafka-headless.{KRAFT}.svc:9092");
-        let seen = world.vm_table(&name).expect("the virtual machine lists the brokers");
-        assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [100, 101, 102], "node.id is ordinal + 100");
+        let names: Vec<String> =
+            (0..3).map(|ordinal| format!("kafka-{ordinal}.kafka-headless.{KRAFT}.svc:9092")).collect();
+        let seen = world.vm_lists(&names[0], &names).await;
+        assert_eq!(seen.into_keys().collect::<Vec<_>>(), [100, 101, 102], "node.id is ordinal + 100");
 
         object["spec"]["listener"] = json!({"name": "EXTERNAL", "port": 9094});
         kafka.apply(&object);

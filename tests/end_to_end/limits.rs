@@ -166,7 +166,7 @@ fn stop(mut load: Background) {
 /// The status of broker 2, once it is as wanted.
 async fn used(world: &World, what: &str, wanted: impl Fn(&BrokerBandwidth) -> bool) -> Vec<BrokerStatus> {
     world
-        .eventually(what, Duration::from_secs(90), async || {
+        .eventually(what, READY, async || {
             let brokers = world.access().await.and_then(|object| object.status).unwrap_or_default().brokers;
             let told = brokers.last().and_then(|broker| broker.bandwidth.clone()).unwrap_or_default();
             if wanted(&told) { Ok(brokers) } else { Err(brokers) }

@@ -8,7 +8,7 @@ use crate::world::{PORT, READY, World, in_lab};
 
 /// A broker that is restarted comes back: what is stored in Kafka does not keep it from starting. The registration of
 /// the former pod outlives it for a while, so that counts only after the new one listens.
-async fn restart(world: &World, name: &str) {
+pub async fn restart(world: &World, name: &str) {
     let former = world.pods().get(name).await.expect("the pod exists").metadata.uid;
     world.pods().delete(name, &DeleteParams::default()).await.expect("a pod can be deleted");
     world
@@ -85,10 +85,10 @@ fn without_a_listener_nothing_in_kafka_changes_and_the_hosts_lines_are_enough() 
         assert_eq!(hosts.len(), 3, "{hosts:?}");
         let vm = world.lab.vm().expect("the virtual machine");
         vm.write_hosts(&(hosts.join("\n") + "\n")).expect("its hosts file can be written");
-        let seen = world
-            .vm_table("kafka-0.kafka-headless.ydata.svc:9092")
-            .expect("the virtual machine lists the brokers");
-        assert_eq!(seen, table, "under the names that in-cluster clients use");
+        // Under the names that in-cluster clients use.
+        let names: Vec<String> = table.values().cloned().collect();
+        let seen = world.vm_lists("kafka-0.kafka-headless.ydata.svc:9092", &names).await;
+        assert_eq!(seen, table);
         for broker in 0..3 {
             let stored = world.kafka_configs(broker, &["--describe"]).expect("settings");
             assert!(!stored.contains("advertised.listeners"), "{stored}");

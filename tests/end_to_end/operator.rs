@@ -20,6 +20,13 @@ use crate::rights;
 /// Health and metrics of the operator, and of a second replica.
 const LISTEN: [&str; 2] = ["127.0.0.1:18080", "127.0.0.1:18081"];
 
+/// The lease of operators whose take-over is not measured, the product's own: a machine that is busy for seconds ends no
+/// leadership.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// An operator that is told to end does so within this, a change under way included.
+const END: Duration = Duration::from_secs(45);
+
 /// What an operator shows at /metrics; nothing where none answers.
 pub fn page(at: SocketAddr) -> String {
     answer(at, "/metrics")
@@ -67,12 +74,12 @@ impl Operator {
 
     /// Starts the first or the second replica; they share the log.
     pub fn start_replica(lab: &Lab, test: &str, replica: usize) -> Self {
-        Self::start_leased(lab, test, replica, Duration::from_secs(5))
+        Self::start_leased(lab, test, replica, LEASE)
     }
 
     /// Starts the first or the second replica with further arguments.
     pub fn start_with(lab: &Lab, test: &str, replica: usize, more: &[String]) -> Self {
-        Self::spawn(lab, test, replica, Duration::from_secs(5), more)
+        Self::spawn(lab, test, replica, LEASE, more)
     }
 
     /// Starts a replica that leads for this long at a time.
@@ -118,7 +125,7 @@ impl Operator {
         let _ = self.child.wait();
     }
 
-    /// Waits until it leads; a former leader that was killed holds the lease for its 5 s.
+    /// Waits until it leads; a former leader that was killed holds the lease until its end.
     pub fn wait_until_it_leads(&self) {
         let start = Instant::now();
         while !self.leads() {
@@ -161,11 +168,11 @@ impl Operator {
         kill(pid, signal).expect("the operator exists");
     }
 
-    /// SIGTERM; true when it ended with code 0 within `limit`.
-    pub fn terminate(&mut self, limit: Duration) -> bool {
+    /// SIGTERM; true when it ended with code 0 in time.
+    pub fn terminate(&mut self) -> bool {
         self.signal(Signal::SIGTERM);
-        let start = std::time::Instant::now();
-        while start.elapsed() < limit {
+        let start = Instant::now();
+        while start.elapsed() < END {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status.success();
             }
@@ -190,7 +197,7 @@ impl Operator {
 impl Drop for Operator {
     fn drop(&mut self) {
         // In order, so that the next one need not wait for the lease to end.
-        if self.child.try_wait().ok().flatten().is_none() && !self.terminate(Duration::from_secs(45)) {
+        if self.child.try_wait().ok().flatten().is_none() && !self.terminate() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

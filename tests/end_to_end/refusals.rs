@@ -31,7 +31,7 @@ fn a_quota_of_two_binds_two_and_the_third_arrives_when_it_is_raised() {
         let posts = world.neutron.count(&Method::POST, "/floatingips");
         assert!((1..=3).contains(&posts), "{posts} POSTs in 30 s");
         world.admin.set_floating_ip_quota(&project, Some(50)).expect("the quota can be set");
-        world.condition("Ready", "True", Duration::from_secs(120)).await;
+        world.condition("Ready", "True", READY).await;
         assert_eq!(world.ledger().len(), 3);
     });
 }
@@ -47,7 +47,7 @@ fn a_security_group_that_blocks_the_port_is_named_and_opening_it_needs_no_write(
         world.reason("Reachable", "False", "SecurityGroupBlocks", READY).await;
         world.neutron.forget();
         world.reset_security_group();
-        world.condition("Reachable", "True", Duration::from_secs(330)).await;
+        world.condition("Reachable", "True", READY).await;
         assert_eq!(world.neutron.mutations(), []);
     });
 }

@@ -94,7 +94,7 @@ impl Lives {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
@@ -109,11 +109,13 @@ fn spec(set: &StatefulSet) -> Value {
     serde_json::to_value(&set.spec).expect("JSON")
 }
 
-/// Events of this reason about the object.
-async fn told(world: &World, namespace: &str, reason: &str) -> usize {
-    let api: Api<Event> = Api::namespaced(world.kube.clone(), namespace);
+/// Events of this reason about the object, and not about one that had its name before.
+async fn told(world: &World, reason: &str) -> usize {
+    let uid = world.access().await.expect("the object").metadata.uid;
+    let api: Api<Event> = Api::namespaced(world.kube.clone(), NAMESPACE);
     let events = api.list(&ListParams::default()).await.expect("events can be listed");
-    events.iter().filter(|event| event.reason.as_deref() == Some(reason)).count()
+    let about = |event: &&Event| event.regarding.as_ref().is_some_and(|about| about.uid == uid);
+    events.iter().filter(about).filter(|event| event.reason.as_deref() == Some(reason)).count()
 }
 
 pub fn restart(object: &mut Value) {
@@ -154,11 +156,10 @@ fn kraft_brokers_restart_once_each_never_two_at_a_time_and_in_cluster_clients_no
         );
         assert!(!rolling(&set) && set.metadata.annotations.unwrap_or_default().contains_key(BEFORE));
         let bootstrap = reached.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
-        for server in bootstrap.split(',') {
-            let table = world.vm_table(server).expect("the virtual machine lists the brokers");
-            let all: Vec<&str> = table.values().map(String::as_str).collect();
-            assert_eq!(all.join(","), bootstrap, "node.id is ordinal + 100: {table:?}");
-            assert_eq!(table.keys().copied().collect::<Vec<_>>(), [100, 101, 102]);
+        let servers: Vec<String> = bootstrap.split(',').map(str::to_owned).collect();
+        for server in &servers {
+            let table = world.vm_lists(server, &servers).await;
+            assert_eq!(table.into_keys().collect::<Vec<_>>(), [100, 101, 102], "node.id is ordinal + 100");
         }
 
         let lives = Watch::start(&world.kube, KRAFT);
@@ -192,8 +193,8 @@ fn brokers_whose_controllers_have_a_stateful_set_of_their_own_restart_once_each_
         lives.end().await.assert_restarts(1);
         assert_eq!(kafka.kubectl(&life), controller);
         let bootstrap = reached.status.and_then(|status| status.bootstrap_servers).expect("all advertise");
-        let table = world.vm_table(&bootstrap).expect("the virtual machine lists the brokers");
-        assert_eq!(table.values().map(String::as_str).collect::<Vec<_>>().join(","), bootstrap);
+        let servers: Vec<String> = bootstrap.split(',').map(str::to_owned).collect();
+        world.vm_lists(&bootstrap, &servers).await;
         kafka.kubectl(&["delete", "kea", "kafka", "--timeout=600s"]);
         kafka.remove();
     });
@@ -244,8 +245,14 @@ fn a_roll_stops_where_a_restart_would_cost_something_names_the_cause_and_goes_on
                 if told.contains(&down) { Ok(()) } else { Err(told) }
             })
             .await;
+        world
+            .eventually("the restart is told", READY, async || match told(world, "Restarted").await {
+                0 => Err("it is not"),
+                _ => Ok(()),
+            })
+            .await;
         tokio::time::sleep(Duration::from_secs(8)).await;
-        assert_eq!(told(world, NAMESPACE, "Restarted").await % 3, 1, "nobody follows");
+        assert_eq!(told(world, "Restarted").await, 1, "nobody follows");
         // Who takes over in the middle of it restarts nobody a second time.
         world.kill_operator();
         world.start_operator();
@@ -290,7 +297,7 @@ fn the_template_stays_the_users() {
         world.start_operator();
         world.create(restart).await;
         world.condition("Ready", "True", ROLLED).await;
-        let restarts = told(world, NAMESPACE, "Restarted").await;
+        let restarts = told(world, "Restarted").await;
 
         // A broker that starts without its file does not come up: what somebody empties is written again at once.
         let maps: Api<ConfigMap> = Api::namespaced(world.kube.clone(), NAMESPACE);
@@ -305,13 +312,13 @@ fn the_template_stays_the_users() {
             })
             .await;
         world.condition("Ready", "True", READY).await;
-        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "and nobody restarts for it");
+        assert_eq!(told(world, "Restarted").await, restarts, "and nobody restarts for it");
 
         let upgrade = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "kafka", "env": [{"name": "UPGRADED", "value": "yes"}]}]}}}});
         world.change_brokers(upgrade).await;
         world.condition("Ready", "True", ROLLED).await;
-        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "Kubernetes has rolled the upgrade");
+        assert_eq!(told(world, "Restarted").await, restarts, "Kubernetes has rolled the upgrade");
         world.assert_bound(0..3).await;
 
         let kafka = world.lab.kafka(Flavour::ZooKeeper, NAMESPACE);
@@ -331,7 +338,7 @@ fn the_template_stays_the_users() {
         let params = PatchParams::default();
         world.stateful_sets().patch("kafka", &params, &Patch::Json::<()>(patch)).await.expect("it fits");
         world.condition("Ready", "True", ROLLED).await;
-        assert_eq!(told(world, NAMESPACE, "Restarted").await, restarts, "Kubernetes has rolled this too");
+        assert_eq!(told(world, "Restarted").await, restarts, "Kubernetes has rolled this too");
     });
 }
 
@@ -372,11 +379,7 @@ fn stored_settings_move_into_the_template_and_leave_kafka_after_the_last_restart
             world.condition("Ready", "True", ROLLED).await.status.unwrap_or_default().bootstrap_servers;
         lives.end().await.assert_restarts(1);
         assert_eq!(after, before, "the addresses are the same");
-        assert_eq!(
-            told(world, NAMESPACE, "ListenerNotApplied").await,
-            0,
-            "what the template says stays told"
-        );
+        assert_eq!(told(world, "ListenerNotApplied").await, 0, "what the template says stays told");
         for broker in 0..3 {
             let stored = world.kafka_configs(broker, &["--describe"]).expect("the tool works");
             assert!(!stored.contains("EXTERNAL"), "{stored}");

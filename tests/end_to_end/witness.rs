@@ -1,8 +1,6 @@
 //! The in-cluster application of `Witness.java`: a producer and a consumer group that must notice nothing.
 
-use std::time::Duration;
-
-use crate::world::World;
+use crate::world::{READY, World};
 
 const SOURCE: &str = include_str!("Witness.java");
 
@@ -37,7 +35,7 @@ impl Witness {
 
     pub async fn running(&self, world: &World) {
         world
-            .eventually("the witness has begun", Duration::from_secs(180), async || {
+            .eventually("the witness has begun", READY, async || {
                 let log = self.shell(&["cat /tmp/witness.log"]);
                 if log.contains("started") { Ok(()) } else { Err(log) }
             })
@@ -48,7 +46,7 @@ impl Witness {
     async fn finish(&self, world: &World) -> serde_json::Value {
         self.shell(&["touch /tmp/stop"]);
         world
-            .eventually("the witness reports", Duration::from_secs(120), async || {
+            .eventually("the witness reports", READY, async || {
                 let log = self.shell(&["cat /tmp/witness.log"]);
                 let report = log.lines().find(|line| line.starts_with('{')).map(str::to_owned);
                 report.and_then(|line| serde_json::from_str(&line).ok()).ok_or(log)

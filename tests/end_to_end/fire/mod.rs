@@ -30,9 +30,9 @@ use replicas::Replicas;
 use users::Users;
 
 /// The addresses of a round are in order again after this, faults and take-overs included.
-const ORDER: Duration = Duration::from_secs(240);
+const ORDER: Duration = Duration::from_secs(600);
 /// A deletion that another process began is not finished before (design: a create call that was cut off may succeed late).
-const GONE: Duration = Duration::from_secs(420);
+const GONE: Duration = Duration::from_secs(600);
 /// A replica is killed no later than this after a user's action.
 const INSTANTS: Duration = Duration::from_millis(2500);
 

@@ -1,8 +1,6 @@
 //! Small namespaces with a StatefulSet, a Secret and an object of their own: pods that have ports in the cloud and cost
 //! nothing, so that many can come, move and go. Without a listener the operator gives them addresses and no more.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kafka_external_access::api::KafkaExternalAccess;
 use kube::{
@@ -11,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::world::{World, smallest};
+use crate::world::{READY, World, smallest};
 
 const LABEL: &str = "end-to-end=fire";
 
@@ -82,7 +80,7 @@ pub async fn remove_all(world: &World) {
         let _ = secrets.patch("openstack", &PatchParams::default(), &free).await;
     }
     world
-        .eventually("no plot is left", Duration::from_secs(120), async || {
+        .eventually("no plot is left", READY, async || {
             match namespaces.list(&plots()).await.expect("namespaces can be listed").items.len() {
                 0 => Ok(()),
                 left => Err(left),

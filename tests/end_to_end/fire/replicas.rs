@@ -7,7 +7,10 @@ use kube::Api;
 use nix::sys::signal::Signal;
 use rand::{Rng, rngs::StdRng};
 
-use crate::{operator::Operator, world::World};
+use crate::{
+    operator::Operator,
+    world::{READY, World},
+};
 
 /// How long a leader that was killed keeps the other from taking over. Short, so that more happens in a run.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -30,7 +33,7 @@ impl Replicas {
         let replicas = Self { test, running };
         let start = Instant::now();
         while replicas.leader().is_none() {
-            assert!(start.elapsed() < Duration::from_secs(60), "nobody leads\n{}", replicas.log_tail());
+            assert!(start.elapsed() < READY, "nobody leads\n{}", replicas.log_tail());
             std::thread::sleep(Duration::from_millis(100));
         }
         // See `World::start_operator`.

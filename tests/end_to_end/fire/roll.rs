@@ -1,6 +1,6 @@
 //! Brokers and replicas killed in the middle of a restart sequence.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use kube::{ResourceExt, api::ListParams};
 use rand::{SeedableRng, rngs::StdRng};
@@ -9,7 +9,7 @@ use super::{Settings, replicas::Replicas};
 use crate::{
     restart::{Watch, restart},
     witness::Witness,
-    world::{NAMESPACE, ROLLED, World, in_lab},
+    world::{NAMESPACE, READY, ROLLED, World, in_lab},
 };
 
 /// Names and UIDs of the brokers' pods.
@@ -44,7 +44,7 @@ fn kill_broker(world: &World, pod: &str) -> bool {
 
 async fn until_it_dies(world: &World, pod: &str) {
     world
-        .eventually("the broker's process is killed", Duration::from_secs(60), async || {
+        .eventually("the broker's process is killed", READY, async || {
             if kill_broker(world, pod) { Ok(()) } else { Err("no process yet") }
         })
         .await;

@@ -89,7 +89,7 @@ async fn move_pod(world: &World, namespace: &str, random: &mut StdRng) -> &'stat
     let pods: Api<Pod> = Api::namespaced(world.kube.clone(), namespace);
     if namespace == NAMESPACE {
         // One broker at a time: in-cluster clients must not notice.
-        world.brokers_registered(3).await;
+        world.brokers_in_sync().await;
     }
     let name = format!("kafka-{}", random.random_range(0..if namespace == NAMESPACE { 3 } else { 1 }));
     // It may be on its way.

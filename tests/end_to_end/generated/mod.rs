@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use self::values::{Path, fields, get, invalid, schema_of, set, shown, valid};
-use crate::world::{NAMESPACE, World, current, describe, in_lab, smallest};
+use crate::world::{NAMESPACE, ROLLED, World, current, describe, in_lab, smallest};
 
 /// Without brokers, without a credential.
 const EMPTY: &str = "generated";
@@ -153,22 +153,18 @@ fn covered(schema: &Value, through: &[Value]) {
 async fn told(world: &World, namespace: &str, count: usize) -> BTreeMap<String, KafkaExternalAccess> {
     let listed = ListParams::default().labels("generated=yes");
     world
-        .eventually(
-            &format!("{count} objects in {namespace} are told about"),
-            Duration::from_secs(180),
-            async || {
-                let all = world.accesses_in(namespace).list(&listed).await.expect("a list").items;
-                let untold = all.iter().find(|object| !current(object) || !has_its_say(object));
-                match untold {
-                    Some(object) => Err(format!("{} {}", json!(object.spec), describe(object))),
-                    None if all.len() < count => Err(format!("{} of {count}", all.len())),
-                    None => Ok(all
-                        .into_iter()
-                        .map(|object| (object.metadata.name.clone().unwrap_or_default(), object))
-                        .collect()),
-                }
-            },
-        )
+        .eventually(&format!("{count} objects in {namespace} are told about"), ROLLED, async || {
+            let all = world.accesses_in(namespace).list(&listed).await.expect("a list").items;
+            let untold = all.iter().find(|object| !current(object) || !has_its_say(object));
+            match untold {
+                Some(object) => Err(format!("{} {}", json!(object.spec), describe(object))),
+                None if all.len() < count => Err(format!("{} of {count}", all.len())),
+                None => Ok(all
+                    .into_iter()
+                    .map(|object| (object.metadata.name.clone().unwrap_or_default(), object))
+                    .collect()),
+            }
+        })
         .await
 }
 
@@ -211,7 +207,7 @@ async fn remove_all(world: &World, namespace: &str) {
         }
     }
     world
-        .eventually("the generated objects are gone", Duration::from_secs(90), async || {
+        .eventually("the generated objects are gone", ROLLED, async || {
             let left = api.list(&listed).await.expect("a list").items;
             left.first().map_or(Ok(()), |object| Err(format!("{} {}", json!(object.spec), describe(object))))
         })
@@ -244,7 +240,7 @@ async fn quiet(world: &World, namespaces: [(&str, usize); 2]) {
         all
     };
     world
-        .eventually("nothing is written any more", Duration::from_secs(240), async || {
+        .eventually("nothing is written any more", ROLLED, async || {
             let (before, runs, start) = (look().await, reconciles(world), Instant::now());
             tokio::time::sleep(Duration::from_secs(10)).await;
             let (after, runs, seconds) =
@@ -281,7 +277,7 @@ async fn applied(world: &World, specs: &[Value]) {
             let after = told(world, NAMESPACE, 1).await;
             if versions(&before) == versions(&after) { Ok(after) } else { Err("it still changes") }
         };
-        let objects = world.eventually("it has settled", Duration::from_secs(240), settled).await;
+        let objects = world.eventually("it has settled", ROLLED, settled).await;
         for object in objects.values() {
             println!("applied {}: {:?}", json!(object.spec), crate::world::condition(object, "Ready"));
         }

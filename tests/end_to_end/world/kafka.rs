@@ -12,6 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{CHANGED, NAMESPACE, READY, SCALED, World};
+use crate::restart::is_ready;
 
 impl World {
     pub async fn scale(&self, replicas: i32) {
@@ -95,21 +96,39 @@ impl World {
         .await;
     }
 
+    /// Waits until each of the three brokers has a pod that is ready and is registered, and until no replica of theirs is
+    /// behind: then one of them may go, and topics that can do without one go on.
+    pub async fn brokers_in_sync(&self) {
+        self.eventually("every broker's pod is ready", READY, async || {
+            let pods = self.pods().list(&ListParams::default().labels("app=kafka")).await;
+            match pods.expect("pods can be listed").iter().filter(|pod| is_ready(pod)).count() {
+                3 => Ok(()),
+                ready => Err(ready),
+            }
+        })
+        .await;
+        self.brokers_registered(3).await;
+        self.eventually("every replica is in sync", READY, async || {
+            let behind = behind(&self.internal_list()?);
+            if behind.is_empty() { Ok(()) } else { Err(behind.join("\n")) }
+        })
+        .await;
+    }
+
+    /// What an in-cluster client is told of brokers and partitions.
+    fn internal_list(&self) -> Result<String, String> {
+        let list = ["-L", "-m", "30", "-b", "kafka-0.kafka-headless.ydata.svc:9092"];
+        self.lab.command("kcat").args(list).text().map_err(|error| error.to_string())
+    }
+
     /// Broker id and `host:port` as an in-cluster client sees them.
     pub fn internal_table(&self) -> Result<BTreeMap<i32, String>, String> {
-        let listed = self
-            .lab
-            .command("kcat")
-            .args(["-L", "-m", "30", "-b", "kafka-0.kafka-headless.ydata.svc:9092"])
-            .text();
-        listed.map(|text| table(&text)).map_err(|error| error.to_string())
+        self.internal_list().map(|text| table(&text))
     }
 
     /// The active controller, as the internal listener shows it.
     pub fn controller(&self) -> Option<u32> {
-        let listed =
-            self.lab.command("kcat").args(["-L", "-m", "30", "-b", "kafka-0.kafka-headless.ydata.svc:9092"]);
-        let listed = listed.text().ok()?;
+        let listed = self.internal_list().ok()?;
         let line = listed.lines().find(|line| line.contains("(controller)"))?;
         line.trim().strip_prefix("broker ")?.split(' ').next()?.parse().ok()
     }
@@ -125,14 +144,15 @@ impl World {
         self.vm_kcat(&["-L", "-m", "30", "-b", address]).map(|text| table(&text))
     }
 
-    /// The virtual machine is told of exactly these endpoints, in the order of the brokers, through `address`.
-    pub async fn vm_lists(&self, address: &str, endpoints: &[String]) {
+    /// The virtual machine is told of exactly these endpoints, in the order of the brokers, through `address`; with the
+    /// brokers' ids.
+    pub async fn vm_lists(&self, address: &str, endpoints: &[String]) -> BTreeMap<i32, String> {
         let what = format!("{address} tells the virtual machine of {endpoints:?}");
         self.eventually(&what, READY, async || match self.vm_table(address) {
-            Ok(table) if table.values().eq(endpoints) => Ok(()),
+            Ok(table) if table.values().eq(endpoints) => Ok(table),
             other => Err(other),
         })
-        .await;
+        .await
     }
 
     /// Removes what is stored for brokers that a test has scaled away: one that comes back would not start where its
@@ -223,6 +243,18 @@ impl World {
         };
         pods.into_iter().map(life).collect()
     }
+}
+
+/// Partitions with a replica at one of the three brokers that is not in sync. One at a broker that was scaled away never is.
+fn behind(listed: &str) -> Vec<String> {
+    let in_sync = |line: &str| {
+        let (replicas, rest) = line.split_once(" replicas: ")?.1.split_once(", isrs: ")?;
+        let isrs: Vec<&str> = rest.split(", ").next()?.split(',').collect();
+        let mut ours = replicas.split(',').filter(|id| ["0", "1", "2"].contains(id));
+        Some(ours.all(|id| isrs.contains(&id)))
+    };
+    let behind = listed.lines().filter(|line| in_sync(line) == Some(false));
+    behind.map(|line| line.trim().to_owned()).collect()
 }
 
 fn table(listed: &str) -> BTreeMap<i32, String> {

@@ -255,7 +255,7 @@ impl World {
             "--for=condition=Established",
             "crd/kafkaexternalaccesses.kafkaaccess.dev",
             "crd/kafkaexternalaccessclasses.kafkaaccess.dev",
-            "--timeout=20s",
+            "--timeout=300s",
         ];
         self.lab.kubectl(&wait).expect("the CRD is served");
     }
@@ -320,7 +320,7 @@ impl World {
     /// SIGTERM; true when it ended well in time. Of an installed chart: it is uninstalled.
     pub fn terminate_operator(&mut self) -> bool {
         match self.operator.take().expect("the operator runs") {
-            Running::Process(mut operator) => operator.terminate(Duration::from_secs(45)),
+            Running::Process(mut operator) => operator.terminate(),
             Running::Pods(_) => true,
         }
     }
