@@ -63,7 +63,7 @@ pub struct Memory {
     pub target_gone_since: BTreeMap<Ordinal, Timestamp>,
     /// Brokers that do not exist any more, since when (`whenScaled: Delete`).
     pub idle_since: BTreeMap<Ordinal, Timestamp>,
-    /// Who shares no addresses with us: brokers from whose port somebody moved the address away.
+    /// Brokers from whose port somebody moved the address away.
     pub quarrels: BTreeMap<Ordinal, Quarrel>,
     /// Bindings we made and saw confirmed: who moves them now is somebody else.
     pub bound_by_us: BTreeMap<Ordinal, Binding>,

@@ -45,6 +45,16 @@ fn bind() -> Action {
     Action::Bind { ordinal: BROKER, pod, id, read_at: Revision(1), to, marker: None, adopts: None }
 }
 
+fn advertise() -> Action {
+    Action::Advertise {
+        address: Outside::Stated([203, 0, 113, 10].into()),
+        ordinal: BROKER,
+        node: NodeId(0),
+        endpoint: endpoint(),
+        changes: vec![],
+    }
+}
+
 fn cloud(fault: CloudFault) -> Result<(), Cause> {
     Err(Cause::Cloud(CloudError { operation: "test", fault }))
 }
@@ -88,13 +98,6 @@ fn who_moves_an_address_that_we_bound_is_somebody_else_until_we_unbind_it() {
 
 #[test]
 fn what_a_broker_was_told_is_remembered_until_it_is_withdrawn_whoever_led_in_between() {
-    let advertise = || Action::Advertise {
-        address: Outside::Stated([203, 0, 113, 10].into()),
-        ordinal: BROKER,
-        node: NodeId(0),
-        endpoint: endpoint(),
-        changes: vec![],
-    };
     let told = BTreeMap::from([(BROKER, endpoint())]);
     assert_eq!(after(&[(advertise(), Ok(()))]).told, told);
     let cut_off = Err(Cause::LookAgain("the broker was not asked afterwards"));
@@ -156,13 +159,6 @@ fn a_request_to_hold_the_secret_is_unclear_only_without_an_answer() {
 
 #[test]
 fn a_listener_that_was_taken_back_is_left_alone_for_five_minutes_or_until_it_is_there() {
-    let advertise = || Action::Advertise {
-        address: Outside::Stated([203, 0, 113, 10].into()),
-        ordinal: BROKER,
-        node: NodeId(0),
-        endpoint: endpoint(),
-        changes: vec![],
-    };
     let refused = || Err(Cause::ListenerNotApplied("it did not open".into()));
     let memory = after(&[(advertise(), refused())]);
     assert_eq!(memory.listener_refused[&BROKER], (at(300), "it did not open".to_owned()));
